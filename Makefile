@@ -1,0 +1,94 @@
+# The commands of the study; `make` alone lists them.  They need Python 3.11 or later and, once, a package index.
+
+# Candidates, the first that works is used; your own: make repro PYTHON=/path/to/python3
+PYTHON ?= python3.13 python3.12 python3.11 python3 python
+# The form in which notebooks are committed.  Anything that Jupyter adds would make DVC run their stages again.
+NBSTRIPOUT = nbstripout --extra-keys "metadata.language_info metadata.papermill cell.metadata.papermill"
+
+STAMP = .venv/.complete
+ACTIVATED = VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/.venv/bin:$$PATH"
+SUITABLE = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PIP = .venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check
+
+export DVC_NO_ANALYTICS = 1
+
+.PHONY: help repro test lint format notebooks-clean clean
+
+help:
+	@echo "make repro                      run the study: scenes, training, proposals, the table (make it again: no work)"
+	@echo "make repro DATA=FOLDER          the same on your own COCO-format folder, in runs/; PROFILE=NAME if you like"
+	@echo "make repro PROFILE=NAME         another profile of params.yaml, in runs/NAME"
+	@echo "make test                       lint, unit and property tests, every notebook at the smallest size"
+	@echo "make lint, make format          check the style; mend it, in the notebooks too"
+	@echo "make notebooks-clean            bring notebooks into the form that is committed (no outputs)"
+	@echo "make clean                      remove caches and scratch; results, models, runs and .venv stay"
+	@echo "The first command that needs it makes .venv from requirements.lock; PYTHON=... names the Python to use."
+
+repro: $(STAMP)
+ifeq ($(strip $(DATA)$(PROFILE)),)
+	@echo "dvc repro: runs the stages whose code, parameters or data changed, and skips the others"
+	@$(ACTIVATED) dvc repro
+	@cat results/tables/table1.md
+else
+	@set -e; \
+	data="$(DATA)"; name="$(PROFILE)"; \
+	if [ -n "$$data" ]; then \
+	    [ -d "$$data" ] || { echo "make repro: DATA=$$data is not a folder" >&2; exit 1; }; \
+	    name="$$(basename "$$(cd "$$data" && pwd)")$${name:+-$$name}"; \
+	fi; \
+	run="runs/$$name"; \
+	echo "dvc repro in $$run: runs the stages whose code, parameters or data changed, and skips the others"; \
+	export $(ACTIVATED); \
+	python -m deepmask study "$$run" $(if $(PROFILE),--profile "$(PROFILE)") $(if $(DATA),--data "$$data"); \
+	cd "$$run"; \
+	dvc repro; \
+	cat results/tables/table1.md
+endif
+
+test: lint
+	@$(ACTIVATED) python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks
+
+lint: $(STAMP)
+	@$(ACTIVATED) ruff check .
+	@$(ACTIVATED) ruff format --check .
+	@$(ACTIVATED) $(NBSTRIPOUT) --verify notebooks/*.ipynb \
+	    || { echo "notebooks are not in the form to commit; make notebooks-clean" >&2; exit 1; }
+
+format: $(STAMP)
+	@$(ACTIVATED) ruff check --fix .
+	@$(ACTIVATED) ruff format .
+	@$(ACTIVATED) $(NBSTRIPOUT) notebooks/*.ipynb
+
+notebooks-clean: $(STAMP)
+	@$(ACTIVATED) $(NBSTRIPOUT) notebooks/*.ipynb
+
+clean:
+	rm -rf _scratch .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find deepmask tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+# The environment.  Two makes at once take turns, and the second finds it complete.
+ifdef TURN
+$(STAMP): requirements.lock pyproject.toml
+	@set -e; \
+	if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then \
+	    for python in $(PYTHON) none; do \
+	        if "$$python" -c "$(SUITABLE)" >/dev/null 2>&1; then break; fi; \
+	    done; \
+	    if [ "$$python" = none ]; then \
+	        echo "make: no Python 3.11 or later with its venv module among: $(PYTHON)" >&2; \
+	        echo "make: install one (Debian, Ubuntu: python3-venv), or name yours with PYTHON=/path/to/python3" >&2; \
+	        exit 1; \
+	    fi; \
+	    echo "Making .venv with $$("$$python" --version)"; \
+	    "$$python" -m venv --clear .venv; \
+	fi; \
+	echo "Installing the packages of requirements.lock into .venv (once; some minutes, about 7 GB with PyTorch)"; \
+	{ $(PIP) -r requirements.lock && $(PIP) --no-deps --no-build-isolation -e .; } || { \
+	    echo "make: the packages could not be installed, for the reason above; the same command tries again" >&2; \
+	    exit 1; \
+	}; \
+	touch $@
+else
+$(STAMP): requirements.lock pyproject.toml
+	@$(if $(shell command -v flock 2>/dev/null),flock requirements.lock) $(MAKE) --no-print-directory TURN=1 $(STAMP)
+endif

@@ -1,0 +1,125 @@
+"""`python -m deepmask COMMAND`: check, scenes, evaluate, propose, study, and the jobs that the notebooks start."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; user errors end in one sentence on stderr and exit status 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except (ValueError, RuntimeError, OSError) as error:
+        if not type(error).__module__.startswith("deepmask") and not isinstance(error, OSError):
+            raise
+        print(f"deepmask {options.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m deepmask", description=__doc__.split(":")[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("check", help="report what is wrong with a COCO-format folder")
+    command.add_argument("folder", type=Path)
+    command.set_defaults(run=_check)
+
+    command = commands.add_parser("scenes", help="draw the data set of a study")
+    _study_options(command)
+    command.set_defaults(run=_scenes)
+
+    for job, text in {
+        "pretrain": "pre-train the trunk", "train": "train one variant", "propose": "propose on the reported images"
+    }.items():  # fmt: skip
+        command = commands.add_parser(job, help=f"{text} (what the notebooks start on every core)")
+        _study_options(command)
+        command.add_argument("--variant", default="", help="deepmask, deepmask20 or deepmaskfull")
+        command.set_defaults(run=_job)
+
+    command = commands.add_parser("evaluate", help="average recall of any COCO results file")
+    command.add_argument("proposals", type=Path, help="COCO results JSON of any program")
+    command.add_argument("--annotations", type=Path, required=True, help="COCO instances JSON")
+    command.add_argument("--images", type=int, help="only the first N images by ascending id (paper: 5000)")
+    command.add_argument("--small", type=float, default=32.0, help="objects below SMALL^2 px are small (32)")
+    command.add_argument("--large", type=float, default=96.0, help="objects above LARGE^2 px are large (96)")
+    command.set_defaults(run=_evaluate)
+
+    command = commands.add_parser("study", help="prepare a run folder with another profile or your own data")
+    command.add_argument("folder", type=Path)
+    command.add_argument("--profile", help="a profile of params.yaml; default: its top level")
+    command.add_argument("--data", type=Path, help="your COCO-format folder")
+    command.set_defaults(run=_study)
+
+    command = commands.add_parser("normalise", help="executed notebook without times, paths and progress")
+    command.add_argument("source", type=Path)
+    command.add_argument("destination", type=Path)
+    command.set_defaults(run=_normalise)
+    return parser
+
+
+def _study_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--study", type=Path, default=Path("."), help="folder of the study (.)")
+    command.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file (params.yaml)")
+    command.add_argument("--profile", help="profile of the parameter file; default: its top level")
+
+
+# Imports below are local: `--help` and `evaluate` should not wait for torch.
+
+
+def _check(options: argparse.Namespace) -> int:
+    from deepmask.data.check import check_folder, format_report
+
+    report = check_folder(options.folder)
+    print(format_report(report))
+    return 1 if report.errors else 0
+
+
+def _scenes(options: argparse.Namespace) -> None:
+    from deepmask import config
+    from deepmask.data.scenes import write_scenes
+    from deepmask.paths import study
+
+    data = config.load(options.params, options.profile).data
+    folder = study(options.study).scenes
+    val = data.reported_images + data.tuning_images
+    write_scenes(folder, train=data.train_images, val=val, width=data.width, height=data.height, seed=data.seed)
+    print(f"{folder}: {data.train_images} training and {val} validation scenes")
+
+
+def _job(options: argparse.Namespace) -> None:
+    from deepmask import config
+    from deepmask.distributed import process_group
+    from deepmask.jobs import JOBS
+    from deepmask.paths import study
+
+    with process_group() as (rank, ranks):
+        JOBS[options.command](
+            study(options.study), config.load(options.params, options.profile), options.variant, rank, ranks
+        )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from deepmask.evaluation import evaluate_file, format_summary
+
+    sizes = {"small": options.small, "large": options.large, "images": options.images}
+    print(format_summary(evaluate_file(options.proposals, options.annotations, **sizes)))
+
+
+def _study(options: argparse.Namespace) -> None:
+    from deepmask.studies import prepare
+
+    print(prepare(options.folder, options.profile, options.data))
+
+
+def _normalise(options: argparse.Namespace) -> None:
+    from deepmask.notebooks import normalise
+
+    normalise(options.source, options.destination)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

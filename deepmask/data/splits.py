@@ -1,0 +1,43 @@
+"""Which images are trained on, tuned on and reported on (paper: section 4 and 3.4, "non-overlapping").
+
+Reported are the first `reported_images` of the validation file by ascending image id; tuning uses the last
+`tuning_images` of it.  The two never overlap: a small validation set gives at most a quarter of itself to tuning.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from deepmask.config import DataConfig
+from deepmask.data.coco import DataError, InstanceDataset
+from deepmask.paths import Study
+
+SPLITS = ("train", "tune", "report")
+
+
+def folder(config: DataConfig, study: Study) -> Path:
+    """The COCO-format folder of a study: `data.root`, or the drawn scenes."""
+    return Path(config.root).expanduser() if config.root else study.scenes
+
+
+def load(config: DataConfig, study: Study, split: str) -> InstanceDataset:
+    """The images and instances of one of SPLITS; raises DataError."""
+    root = folder(config, study)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; set data.root to a COCO-format folder, or draw scenes first")
+    if split == "train":
+        return InstanceDataset.read(root / config.train, root / config.train_folder)
+    val = InstanceDataset.read(root / config.val, root / config.val_folder)
+    tuning = min(config.tuning_images, len(val) // 4)
+    if not tuning:
+        raise DataError(f"{root / config.val}: has {len(val)} images; at least 4 are needed to tune and to report")
+    if split == "tune":
+        return val.images_subset(np.arange(len(val) - tuning, len(val)))
+    return val.images_subset(np.arange(min(config.reported_images, len(val) - tuning)))
+
+
+def categories(config: DataConfig, dataset: InstanceDataset) -> dict[str, frozenset[int]]:
+    """Category ids by group: "seen" (DeepMask20's), "unseen" (the others), "novel" (of families never seen)."""
+    return dataset.category_groups(dataset.seen_categories(config.seen))

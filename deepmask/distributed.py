@@ -1,0 +1,82 @@
+"""Several processes for one job, through torchrun and torch.distributed.
+
+On a machine without a GPU one single-threaded rank per core trains faster than one process with several threads,
+and does not collapse when another program holds a core; with GPUs there is one rank per GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from deepmask import device as devices
+
+
+class LaunchError(RuntimeError):
+    """A process of a parallel job failed; its own last words are in the message."""
+
+
+def available_ranks() -> int:
+    """One rank per GPU, or per core that this process may use."""
+    return torch.cuda.device_count() or devices.cores()
+
+
+def launch(arguments: Sequence[str], ranks: int) -> None:
+    """Run `python -m deepmask ARGUMENTS` in `ranks` processes and pass on what they print; raises LaunchError."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command += ["-m", "deepmask", *arguments]
+    environment = {"OMP_NUM_THREADS": "1", **os.environ} if not torch.cuda.is_available() else dict(os.environ)
+    last: list[str] = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
+        for line in process.stdout:
+            print(line, end="", file=sys.stderr, flush=True)
+            if line.strip():
+                last = [*last[-40:], line.strip()]
+    if process.returncode:
+        said = next((line for line in last if "Error" in line and "torch" not in line), last[-1] if last else "")
+        raise LaunchError(f"deepmask {arguments[0]} failed in one of {ranks} processes: {said}")
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[tuple[int, int]]:
+    """(rank, ranks) of this process, as torchrun set them; (0, 1) outside torchrun."""
+    ranks = int(os.environ.get("WORLD_SIZE", 1))
+    if ranks == 1:
+        torch.set_num_threads(devices.cores())
+        yield 0, 1
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    else:
+        torch.set_num_threads(1)
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield dist.get_rank(), ranks
+    finally:
+        dist.destroy_process_group()
+
+
+def wrap(model: nn.Module) -> nn.Module:
+    """The model with averaged gradients over the ranks; the model itself if there is one rank.
+
+    Parameters that a batch does not reach (the idle head) keep no gradient, so no optimiser moves them.
+    """
+    if not dist.is_initialized():
+        return model
+    return DistributedDataParallel(model, find_unused_parameters=True, gradient_as_bucket_view=False)
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if dist.is_initialized():
+        dist.barrier()

@@ -1,0 +1,52 @@
+"""Executed notebooks without what changes from run to run or belongs to one machine.
+
+Progress goes to stderr and is dropped, as are times, counters, random cell ids and paths; two runs that compute the
+same then give the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import nbformat
+
+from deepmask.paths import REPOSITORY
+
+KEPT = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+
+
+class NotebookError(ValueError):
+    """An executed notebook cannot be kept; the message says why."""
+
+
+def normalise(source: str | Path, destination: str | Path) -> None:
+    """Write the executed notebook `source` to `destination` in a form that is the same for the same results.
+
+    Raises NotebookError if it holds an error.
+    """
+    notebook = nbformat.read(source, as_version=4)
+    notebook.metadata = nbformat.from_dict(KEPT)
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{index}"
+        cell.metadata = nbformat.from_dict({"tags": tags} if (tags := cell.metadata.get("tags")) else {})
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        for output in cell.outputs:
+            if output.output_type == "error":
+                raise NotebookError(f"{source}: cell {index} ended in {output.ename}: {output.evalue}")
+            output.metadata = nbformat.from_dict({})
+    text = nbformat.writes(notebook, version=4)
+    destination = Path(destination)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    temporary = destination.with_name(destination.name + ".part")
+    temporary.write_text(_without_paths(text) + "\n")
+    os.replace(temporary, destination)
+
+
+def _without_paths(text: str) -> str:
+    for folder in (str(Path.cwd()), str(REPOSITORY), str(Path.home())):
+        text = re.sub(re.escape(folder) + r"(?=[/\"\\ ])", ".", text)
+    return text

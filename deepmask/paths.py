@@ -1,0 +1,56 @@
+"""Where the files of a study are.  A study is one folder: the repository itself, or one run folder below `runs/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SCRATCH = "_scratch"  # interactive runs and tests write below this folder of the repository
+
+
+@dataclass(frozen=True)
+class Study:
+    """The files of one study below `root`, by what they hold."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+
+    @property
+    def scenes(self) -> Path:
+        """COCO-format folder of the drawn scenes."""
+        return self.root / "data" / "scenes"
+
+    @property
+    def dataset(self) -> Path:
+        """JSON record of the data that the study uses: folder, splits, counts."""
+        return self.root / "data" / "dataset.json"
+
+    @property
+    def trunk(self) -> Path:
+        """Weights of the pre-trained trunk."""
+        return self.root / "models" / "trunk.safetensors"
+
+    def weights(self, variant: str) -> Path:
+        """Weights of a trained network."""
+        return self.root / "models" / f"{variant}.safetensors"
+
+    def checkpoint(self, name: str) -> Path:
+        """State of a training run in progress; removed when the run is complete."""
+        return self.root / "checkpoints" / f"{name}.pt"
+
+    def proposals(self, source: str, system: str) -> Path:
+        """Proposals of one system on the reported images, COCO results JSON; `source` is what makes its masks."""
+        return self.root / "proposals" / source / f"{system}.json"
+
+    def result(self, *parts: str) -> Path:
+        """A small result that is kept in git: tables, metrics, figures, histories."""
+        return self.root.joinpath("results", *parts)
+
+
+def study(root: str | Path) -> Study:
+    """The study in folder `root`, which is made if it does not exist."""
+    Path(root).mkdir(parents=True, exist_ok=True)
+    return Study(Path(root))

@@ -1,0 +1,187 @@
+"""Pictures of what the study works on: images with masks and boxes, patches, grids of thumbnails (paper: Figures 1, 2).
+
+Helpers that several notebooks share.  They draw what they are given and compute nothing of the study.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+
+POSITIVE, NEGATIVE = "#2a9d4a", "#d1352b"  # frames of patches with y = +1 and y = -1, as in Figure 1
+GROUPS = {"seen": "#1f77b4", "unseen": "#ff8c1a", "novel": "#8a5cc2"}  # of categories
+_GOLDEN = 0.618034  # steps around the colour circle that keep any number of hues apart
+_DPI = 100
+
+
+def colours(n: int) -> np.ndarray:
+    """(n, 3) float RGB in [0, 1]: saturated colours, neighbours far apart; the first ones do not depend on n."""
+    return np.array([colorsys.hsv_to_rgb((0.02 + i * _GOLDEN) % 1, 0.85, 1.0) for i in range(n)]).reshape(n, 3)
+
+
+def overlay(image: np.ndarray, masks: Iterable[np.ndarray], tints: np.ndarray | None = None) -> np.ndarray:
+    """The image (H, W, 3) uint8 with masks (H, W) bool in colour: a tint, and a contour one pixel wide.
+
+    `tints`: (N, 3) RGB in [0, 1]; default `colours`.  Later masks lie over earlier ones.
+    """
+    masks = list(masks)
+    tints = colours(len(masks)) if tints is None else np.asarray(tints, float)
+    canvas = image.astype(np.float32)
+    for mask, tint in zip(masks, tints, strict=True):
+        canvas[mask] = 0.55 * canvas[mask] + 0.45 * 255 * tint
+        canvas[contour(mask)] = 255 * tint
+    return np.rint(canvas).astype(np.uint8)
+
+
+def contour(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the pixels of a mask (H, W) bool that touch its outside or the edge of the image."""
+    padded = np.pad(mask, 1)
+    return mask & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
+
+
+def show(axis: Axes, image: np.ndarray, title: str = "", frame: str | None = None) -> AxesImage:
+    """An image without ticks; `frame` is the colour of a border."""
+    shown = axis.imshow(image, cmap="gray", interpolation="nearest")
+    axis.set_title(title, fontsize=8, pad=3)
+    axis.set(xticks=[], yticks=[])
+    for spine in axis.spines.values():
+        spine.set(visible=frame is not None, color=frame, linewidth=2.5)
+    return shown
+
+
+def show_masks(
+    axis: Axes, image: np.ndarray, masks: Iterable[np.ndarray], tints: np.ndarray | None = None, title: str = ""
+) -> AxesImage:
+    """An image (H, W, 3) uint8 with masks (H, W) bool over it; see `overlay`."""
+    return show(axis, overlay(image, masks, tints), title)
+
+
+def show_boxes(axis: Axes, boxes: np.ndarray, color: str | Sequence, **style: object) -> None:
+    """Rectangles (N, 4) x, y, width, height in pixels, whose pixel k reaches from k to k + 1.
+
+    `color`: one for all or one per box; `style` goes to matplotlib's Rectangle.
+    """
+    boxes = np.asarray(boxes, float).reshape(-1, 4)
+    each = [color] * len(boxes) if isinstance(color, str) else list(color)
+    style = {"linewidth": 1.5, **style}
+    for (x, y, w, h), edge in zip(boxes, each, strict=True):
+        axis.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=edge, **style))
+
+
+def show_scores(axis: Axes, image: np.ndarray, scores: np.ndarray, step: float, **style: object) -> AxesImage:
+    """A map (R, S) of scores over a gray image (H, W, 3) uint8: cell (r, c) is centred on pixel (step r, step c)."""
+    height, width = image.shape[:2]
+    axis.imshow(image.mean(axis=2), cmap="gray", vmin=-150, vmax=255)
+    rows, cols = scores.shape
+    extent = (-step / 2, (cols - 0.5) * step, (rows - 0.5) * step, -step / 2)
+    shown = axis.imshow(scores, extent=extent, interpolation="nearest", **{"cmap": "magma", "alpha": 0.6, **style})
+    axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    return shown
+
+
+def grid(
+    images: Sequence[np.ndarray],
+    titles: Sequence[str] = (),
+    frames: Sequence[str] = (),
+    columns: int = 8,
+    size: float = 1.3,
+) -> Figure:
+    """A figure of images (H, W[, 3]) uint8 or bool in rows of `columns`, each `size` inches wide.
+
+    `titles` and `frames` (colours): one per image, or none.
+    """
+    columns = max(1, min(columns, len(images)))
+    rows = max(1, -(-len(images) // columns))
+    height = size * (images[0].shape[0] / images[0].shape[1] if len(images) else 1) + (0.2 if titles else 0.06)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * (size + 0.06), rows * height), squeeze=False, layout="constrained"
+    )
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+    for k, axis in enumerate(axes.flat):
+        if k < len(images):
+            show(axis, images[k], titles[k] if titles else "", frames[k] if frames else None)
+        else:
+            axis.set_axis_off()
+    return figure
+
+
+def triplets(
+    patches: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], columns: int = 8, size: float = 1.2
+) -> Figure:
+    """Training triplets as in Figure 1, bottom: each patch above its mask, framed by its label.
+
+    `patches`: (P, P, 3) uint8; `masks`: (P, P) bool of positives, None for negatives, which have none.
+    """
+    rows = max(1, -(-len(patches) // columns))
+    figure, axes = plt.subplots(
+        2 * rows, columns, figsize=(columns * size, 2 * rows * size), squeeze=False, layout="constrained"
+    )
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for k, (patch, mask) in enumerate(zip(patches, masks, strict=True)):
+        above, below = axes[2 * (k // columns) : 2 * (k // columns) + 2, k % columns]
+        frame = NEGATIVE if mask is None else POSITIVE
+        picture = np.full(patch.shape[:2], 235, np.uint8) if mask is None else mask.astype(np.uint8) * 255
+        for axis, content in ((above, patch), (below, picture)):
+            axis.set_axis_on()
+            show(axis, content, frame=frame)
+            axis.images[0].set_clim(0, 255)
+        if mask is None:
+            below.text(0.5, 0.5, "not used", transform=below.transAxes, ha="center", va="center", color="0.5", size=8)
+    return figure
+
+
+def shelves(rows: Mapping[str, Sequence[np.ndarray]], frames: Mapping[str, Sequence[str]], size: float = 0.6) -> Figure:
+    """Thumbnails (h, h, 3) uint8 of one size, a labelled row per key, each framed in its colour of `frames`."""
+    columns = max((len(row) for row in rows.values()), default=1)
+    side = max((len(image) for row in rows.values() for image in row), default=1)
+    pitch, edge = side + 10, 3
+    canvas = np.full((len(rows) * pitch, columns * pitch, 3), 255, np.uint8)
+    for r, (key, row) in enumerate(rows.items()):
+        for c, (image, frame) in enumerate(zip(row, frames[key], strict=True)):
+            y, x = r * pitch + 5, c * pitch + 5
+            canvas[y - edge : y + side + edge, x - edge : x + side + edge] = _rgb(frame)
+            canvas[y : y + side, x : x + side] = image
+    figure, axis = plt.subplots(figsize=(columns * size + 1, len(rows) * size), layout="constrained")
+    show(axis, canvas)
+    axis.set_yticks((np.arange(len(rows)) + 0.5) * pitch, list(rows), fontsize=8)
+    axis.tick_params(length=0)
+    return figure
+
+
+def thumbnail(image: np.ndarray, box: np.ndarray, size: int, margin: float = 0.1) -> np.ndarray:
+    """(size, size, 3) uint8: the square around a box x, y, width, height of an image, gray outside the image."""
+    x, y, w, h = (float(value) for value in box)
+    side = max(w, h, 1.0) * (1 + 2 * margin)
+    at = (np.arange(size) + 0.5) / size * side - side / 2  # nearest pixels: good enough to recognise an object
+    cols, rows = np.floor(x + w / 2 + at).astype(int), np.floor(y + h / 2 + at).astype(int)
+    height, width = image.shape[:2]
+    inside = ((rows >= 0) & (rows < height))[:, None] & ((cols >= 0) & (cols < width))[None]
+    picture = image[np.clip(rows, 0, height - 1)[:, None], np.clip(cols, 0, width - 1)[None]]
+    return np.where(inside[..., None], picture, np.uint8(128))
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write PATH.png, for pictures that hold photographs, where a vector file would only wrap the same pixels.
+
+    The bytes depend on the picture and the version of matplotlib only.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".png.part")
+    figure.savefig(partial, format="png", dpi=_DPI, metadata={"Software": None})
+    os.replace(partial, path.with_name(path.name + ".png"))
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))

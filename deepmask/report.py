@@ -1,0 +1,119 @@
+"""Tables of section 4: ours beside the paper's, made from measured CSV files and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from deepmask import paper
+
+KINDS = {"bbox": ("Box proposals", paper.BOX_METRICS), "segm": ("Segmentation proposals", paper.SEGM_METRICS)}
+HEADINGS = {"AUC_S": "AUC S", "AUC_M": "AUC M", "AUC_L": "AUC L"}
+
+
+class ReportError(ValueError):
+    """Measurements are missing or malformed; the message names the file or column."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where our numbers come from; every table says it."""
+
+    profile: str  # of params.yaml
+    images: int  # reported on
+    seed: int
+    command: str  # that makes the table
+
+
+def read_measured(*paths: str | Path) -> pd.DataFrame:
+    """The rows of several CSV files of measurements, one below the other; raises ReportError if one is missing."""
+    try:
+        return pd.concat([pd.read_csv(path) for path in sorted(map(str, paths))], ignore_index=True)
+    except FileNotFoundError as error:
+        raise ReportError(f"{error.filename}: no such measurements; run the stage that writes them") from None
+
+
+def table1(measured: pd.DataFrame) -> pd.DataFrame:
+    """Table 1 as far as measured: one row per kind and method, each metric ours and, beside it, the paper's.
+
+    `measured`: a row per method (key or name of `paper.METHODS`, or any other) and kind ("bbox", "segm"), with the
+    columns of `evaluation.METRICS`.  Result: kind, method, "AR@10", "AR@10 paper", ...; rows in the paper's order,
+    others after them; nan where the paper has no number.  Raises ReportError.
+    """
+    return _beside(measured, paper.TABLE1)
+
+
+def write_table1(measured: pd.DataFrame, folder: str | Path, provenance: Provenance) -> list[Path]:
+    """Write table1.csv and table1.md (ours, the paper's in brackets) into `folder`; the paths."""
+    source = "the first 5000 images of COCO val2014"
+    return _write(table1(measured), Path(folder) / "table1", "Table 1", source, provenance)
+
+
+def _beside(measured: pd.DataFrame, published: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> pd.DataFrame:
+    columns = list(dict.fromkeys(metric for kind in published for metric in KINDS[kind][1]))
+    columns.sort(key=paper.SEGM_METRICS.index)
+    missing = [name for name in ("method", "kind", *columns) if name not in measured]
+    if missing:
+        raise ReportError(f"measurements without the column {missing[0]!r}; they have {', '.join(measured.columns)}")
+    ours = measured.assign(method=[paper.METHODS.get(method, method) for method in measured["method"]])
+    repeated = ours[ours.duplicated(["method", "kind"])]
+    if len(repeated):
+        raise ReportError(f"{repeated['method'].iloc[0]} ({repeated['kind'].iloc[0]}) was measured twice; keep one")
+    known = list(paper.METHODS.values())
+    rows = []
+    for kind in published:
+        of_kind = ours[ours["kind"] == kind].set_index("method")
+        for method in sorted(of_kind.index, key=lambda m: (known.index(m) if m in known else len(known), m)):
+            row: dict[str, Any] = {"kind": kind, "method": method}
+            for metric in columns:
+                row[metric] = of_kind.loc[method, metric]
+                row[f"{metric} paper"] = published[kind].get(method, {}).get(metric)
+            rows.append(row)
+    names = ["kind", "method", *(name for metric in columns for name in (metric, f"{metric} paper"))]
+    return pd.DataFrame(rows, columns=names).astype({name: "float64" for name in names[2:]})
+
+
+def _write(table: pd.DataFrame, path: Path, title: str, source: str, provenance: Provenance) -> list[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    csv, markdown = path.with_suffix(".csv"), path.with_suffix(".md")
+    table.assign(**vars(provenance)).to_csv(csv, index=False, float_format="%.3f", lineterminator="\n")
+    caption = (
+        f"**{title}.** Ours (in brackets: the paper's, on {source}). Profile `{provenance.profile}`, "
+        f"{provenance.images} images, seed {provenance.seed}, `{provenance.command}`."
+    )
+    parts = [caption, *(_markdown(table[table["kind"] == kind], *KINDS[kind]) for kind in table["kind"].unique())]
+    absent = [name for name in paper.METHODS.values() if name not in set(table["method"])]
+    note = "AR is the mean recall over IoU .50 to .95, AUC its mean over log-spaced counts of proposals from 1 to 1000."
+    if provenance.profile != "coco":
+        note += " The images are not the paper's, so compare the order of the methods, not the values."
+    if absent:
+        note += f" Not measured: {', '.join(absent)}."
+    markdown.write_text("\n\n".join([*parts, note]) + "\n", encoding="utf-8", newline="\n")
+    return [csv, markdown]
+
+
+def _markdown(table: pd.DataFrame, heading: str, metrics: tuple[str, ...]) -> str:
+    rows = [[heading, *(HEADINGS.get(metric, metric) for metric in metrics)]]
+    for row in table.to_dict("records"):
+        name = row["method"].replace("*", "\\*")
+        rows.append([name, *(_cell(row[metric], row[f"{metric} paper"]) for metric in metrics)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    cells = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _cell(ours: float, published: float) -> str:
+    return f"{_short(ours)} ({_short(published)})"
+
+
+def _short(value: float) -> str:
+    """.123 as the paper prints it; a dash where there is no number."""
+    if pd.isna(value):
+        return "–"
+    text = f"{value:.3f}"
+    return text[1:] if text.startswith("0") else text

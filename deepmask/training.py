@@ -1,0 +1,150 @@
+"""Training DeepMask: alternating mask and score batches on Equation 1 (paper: sections 3.2 and 3.4).
+
+A run is a pure function of its configuration: batches and dropout of step t depend on (seed, t) only, and the
+checkpoint holds everything else, so a run that is stopped and resumed ends with the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from deepmask import device as devices
+from deepmask import distributed
+from deepmask.config import TrainConfig
+from deepmask.model import DeepMask, mask_loss, score_loss
+from deepmask.sampling import BRANCHES, PatchBatches, PatchSampler
+from deepmask.validation import HeldOut
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what to change."""
+
+
+class Objective(nn.Module):
+    """Network and loss of one batch, as one module, so that data-parallel training wraps both."""
+
+    def __init__(self, model: DeepMask, score_weight: float) -> None:
+        super().__init__()
+        self.model, self.score_weight = model, score_weight
+
+    def forward(self, windows: Tensor, target: Tensor, branch: str) -> Tensor:
+        """Eq. 1 over the batch, a sum over its patches; windows and target as in `PatchBatches`."""
+        logits = self.model(windows, branch)
+        return mask_loss(logits, target) if branch == "mask" else score_loss(logits, target, self.score_weight)
+
+
+def train(
+    model: DeepMask,
+    sampler: PatchSampler,
+    config: TrainConfig,
+    *,
+    checkpoint: Path,
+    held_out: HeldOut | None = None,
+    rank: int = 0,
+    ranks: int = 1,
+    stop_at: int | None = None,
+) -> pd.DataFrame:
+    """Train `model` in place and return its history, one row per look at the held-out patches.
+
+    `checkpoint`: where the state is kept; a run found there is resumed.  `stop_at`: leave after that step (tests).
+    Raises TrainingError on a loss that is not finite, or a checkpoint of another run.
+    """
+    steps = max(1, round(config.samples / config.batch))
+    device = next(model.parameters()).device
+    dtype = devices.precision(config.precision, device)
+    model.to(memory_format=torch.channels_last)
+    objective = distributed.wrap(Objective(model, config.score_weight))
+    optimiser = make_optimiser(model, config)
+    batches = PatchBatches(sampler, steps, config.batch, rank, ranks)
+    start, rows, totals = _resume(checkpoint, model, optimiser, config)
+    loader = DataLoader(batches, batch_size=None, sampler=range(start, steps), num_workers=config.workers)
+    bar = tqdm(loader, total=steps, initial=start, disable=True if rank else None, desc="train", unit="batch")
+    model.train()
+    for step, batch in enumerate(bar, start):
+        torch.manual_seed(hash((config.seed, step, rank)) % 2**63)  # of dropout
+        for group in optimiser.param_groups:
+            group["lr"] = config.lr * learning_rate(step, steps, config)
+        optimiser.zero_grad(set_to_none=True)  # the idle head keeps no gradient, so it is not moved
+        windows, target = batch["windows"].to(device), batch["target"].to(device)
+        with devices.autocast(dtype, device):
+            loss = objective(windows, target, batch["branch"])
+        if not math.isfinite(loss.item()):
+            raise TrainingError(f"step {step}: the {batch['branch']} loss is {loss.item()}; lower train.lr ({config.lr})")
+        (loss * ranks).backward()  # data-parallel training averages over ranks, Eq. 1 sums over patches
+        optimiser.step()
+        totals[batch["branch"]] += loss.item() / len(target)
+        done = step + 1
+        if done % config.eval_every == 0 or done == steps:
+            row = _row(done, config, totals, done - (rows[-1]["step"] if rows else 0))
+            row |= held_out.measure(model, dtype) if held_out and rank == 0 else {}
+            rows.append(row)
+            totals = dict.fromkeys(BRANCHES, 0.0)
+            bar.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k.split("_")[-1] in ("loss", "seen")})
+            model.train()
+        if rank == 0 and (done % config.checkpoint_every == 0 or done == stop_at):
+            _save(checkpoint, model, optimiser, config=repr(config), step=done, rows=rows, totals=totals)
+        if done == stop_at:
+            break
+    return pd.DataFrame(rows)
+
+
+def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD with momentum as in the paper (section 3.4), or fused AdamW; weight decay on every parameter."""
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+    if config.optimiser == "adamw":
+        betas = (config.momentum, 0.99)
+        return torch.optim.AdamW(
+            model.parameters(), config.lr, betas=betas, weight_decay=config.weight_decay, fused=True
+        )
+    raise TrainingError(f"train.optimiser: expected sgd or adamw, got {config.optimiser!r}")
+
+
+def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
+    """Factor of the learning rate at a step: linear warm-up, then constant, or cosine to 2 percent."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup))
+    if config.schedule == "constant":
+        return warm
+    if config.schedule == "cosine":
+        return warm * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
+    raise TrainingError(f"train.schedule: expected constant or cosine, got {config.schedule!r}")
+
+
+def _row(done: int, config: TrainConfig, totals: Mapping[str, float], steps: int) -> dict[str, float]:
+    """Mean loss per patch of each branch since the last look, the score's without its weight."""
+    half = max(1, steps / 2)
+    weights = {"mask": 1.0, "score": config.score_weight}
+    losses = {f"{branch}_loss": totals[branch] / half / weights[branch] for branch in BRANCHES}
+    return {"step": done, "samples": done * config.batch, **losses}
+
+
+def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, **state: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), **state}, temporary)
+    os.replace(temporary, path)
+
+
+def _resume(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, config: TrainConfig
+) -> tuple[int, list[dict[str, Any]], dict[str, float]]:
+    if not path.is_file():
+        return 0, [], dict.fromkeys(BRANCHES, 0.0)
+    state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
+    if state["config"] != repr(config):
+        raise TrainingError(f"{path}: left by a run with other parameters; remove it to start anew")
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return state["step"], state["rows"], state["totals"]

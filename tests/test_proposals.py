@@ -1,0 +1,219 @@
+"""The COCO results file: round trips, other programs' files, and what is said about damaged ones."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+import deepmask.proposals as module
+from deepmask import masks
+from deepmask.proposals import ProposalError, ProposalMethod, Proposals, read, write
+
+HEIGHT, WIDTH = 30, 40
+
+
+def random_proposals(rng, image_id, count, with_masks=True):
+    pixels = np.zeros((count, HEIGHT, WIDTH), bool)
+    for mask in pixels[1:]:  # the first stays empty
+        y, x = rng.integers(0, HEIGHT), rng.integers(0, WIDTH)
+        mask[y : y + rng.integers(1, 20), x : x + rng.integers(1, 20)] = True
+        mask &= rng.random(mask.shape) < rng.choice([0.5, 2])
+    rles = masks.encode(pixels)
+    boxes = masks.boxes(rles) if with_masks else rng.random((count, 4)) * 30
+    return Proposals.ranked(image_id, rng.random(count), boxes, rles if with_masks else None)
+
+
+@pytest.fixture
+def proposals():
+    rng = np.random.default_rng(0)
+    return [random_proposals(rng, image_id, count) for image_id, count in ((7, 40), (3, 25), (12, 1))]
+
+
+def results(path, entries):
+    path.write_text(entries if isinstance(entries, str) else json.dumps(entries))
+    return path
+
+
+def entry(**changes):
+    rle = masks.encode(np.ones((1, HEIGHT, WIDTH), bool))[0]
+    segmentation = {"size": [HEIGHT, WIDTH], "counts": rle["counts"].decode()}
+    values = {"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [0, 0, 40, 30], "segmentation": segmentation}
+    return {key: value for key, value in (values | changes).items() if value is not ...}
+
+
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_what_is_written_is_read(tmp_path, with_masks):
+    rng = np.random.default_rng(1)
+    written = {image_id: random_proposals(rng, image_id, 30, with_masks) for image_id in (9, 2, 5)}
+    write(tmp_path / "new" / "proposals.json", (p for p in written.values()))
+    again = read(tmp_path / "new" / "proposals.json", image_ids=np.array([2, 5, 9]))
+    assert list(again) == [2, 5, 9]
+    for image_id, expected in written.items():
+        np.testing.assert_array_equal(again[image_id].scores, expected.scores)
+        np.testing.assert_array_equal(again[image_id].boxes, expected.boxes)
+        assert again[image_id].masks == expected.masks
+        assert again[image_id].scores.dtype == again[image_id].boxes.dtype == np.float32
+
+
+def test_pycocotools_loads_the_file(tmp_path, proposals):
+    write(tmp_path / "p.json", proposals)
+    truth = COCO()
+    truth.dataset = {
+        "images": [{"id": p.image_id, "height": HEIGHT, "width": WIDTH} for p in proposals],
+        "categories": [{"id": 1, "name": "object"}],
+        "annotations": [],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        loaded = truth.loadRes(str(tmp_path / "p.json"))
+    for expected in proposals:
+        annotations = loaded.loadAnns(loaded.getAnnIds(imgIds=[expected.image_id]))
+        assert [a["score"] for a in annotations] == pytest.approx(expected.scores.tolist())
+        np.testing.assert_allclose([a["bbox"] for a in annotations], expected.boxes)
+        for annotation, rle in zip(annotations, expected.masks, strict=True):
+            np.testing.assert_array_equal(coco_mask.decode(annotation["segmentation"]), masks.decode(rle))
+
+
+def test_same_proposals_same_bytes_and_order_of_images_is_kept(tmp_path, proposals):
+    write(tmp_path / "a.json", proposals)
+    write(tmp_path / "b.json", iter(proposals))
+    text = (tmp_path / "a.json").read_bytes()
+    assert text == (tmp_path / "b.json").read_bytes() and text.endswith(b"\n]\n")
+    assert list(dict.fromkeys(e["image_id"] for e in json.loads(text))) == [7, 3, 12]
+
+
+def test_no_proposals_at_all(tmp_path):
+    write(tmp_path / "p.json", [Proposals(4, [], [], [])])
+    assert json.loads((tmp_path / "p.json").read_text()) == [] and read(tmp_path / "p.json") == {}
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, proposals):
+    def fails():
+        yield proposals[0]
+        raise KeyboardInterrupt
+
+    write(tmp_path / "p.json", proposals[:1])
+    before = (tmp_path / "p.json").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "p.json", fails())
+    with pytest.raises(ProposalError, match="image 7 was given twice"):
+        write(tmp_path / "p.json", [proposals[0], proposals[0]])
+    assert [f.name for f in tmp_path.iterdir()] == ["p.json"] and (tmp_path / "p.json").read_bytes() == before
+
+
+def test_other_programs_files_are_read(tmp_path):
+    counts = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH - 60, 60]}
+    mixed = [
+        entry(image_id=2, score=0.25, category_id=17, bbox=...),
+        entry(image_id=1, score=1, segmentation=..., bbox=[1, 2.5, 3, 4]),
+        entry(image_id=2, score=0.75, category_id=..., bbox=..., segmentation=counts, id=5, area=3),
+        entry(image_id=1, score=2.5, segmentation=...),
+        entry(image_id=1, score=1, segmentation=..., bbox=[5, 5, 5, 5]),
+    ]
+    found = read(results(tmp_path / "p.json", json.dumps(mixed, indent=3) + "\n"))
+    np.testing.assert_array_equal(found[1].scores, [2.5, 1, 1])
+    np.testing.assert_array_equal(found[1].boxes, [[0, 0, 40, 30], [1, 2.5, 3, 4], [5, 5, 5, 5]])  # ties keep order
+    assert found[1].masks is None
+    np.testing.assert_array_equal(found[2].scores, [0.75, 0.25])
+    np.testing.assert_array_equal(found[2].boxes, [[0, 0, 38, 30], [0, 0, 40, 30]])
+    assert [int(masks.decode(rle).sum()) for rle in found[2].masks] == [HEIGHT * WIDTH - 60, HEIGHT * WIDTH]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100])
+def test_a_file_read_in_pieces_is_the_same(tmp_path, proposals, monkeypatch, chunk):
+    write(tmp_path / "p.json", [p.top(5) for p in proposals])
+    whole = read(tmp_path / "p.json")
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    pieces = read(tmp_path / "p.json")
+    assert list(pieces) == list(whole)
+    for image_id, expected in whole.items():
+        np.testing.assert_array_equal(pieces[image_id].scores, expected.scores)
+        assert pieces[image_id].masks == expected.masks
+
+
+GOOD = entry()["segmentation"]
+DAMAGED = {
+    "no score": (entry(score=...), "entry 1: has no score"),
+    "no image": (entry(image_id=...), "entry 1: has no image_id"),
+    "text score": (entry(score="high"), "entry 1: score 'high' is not a number"),
+    "infinite score": (entry(score=float("nan")), "entry 1: score is not finite"),
+    "infinite box": (entry(bbox=[0, 0, 1, float("inf")]), "entry 1: bbox is not finite"),
+    "fraction": (entry(image_id=1.5), "entry 1: image_id 1.5 is not annotated"),
+    "unknown image": (entry(image_id=8), "entry 1: image_id 8 is not annotated"),
+    "short box": (entry(bbox=[0, 0, 1]), r"entry 1: bbox \[0, 0, 1\] is not"),
+    "neither": (entry(bbox=..., segmentation=...), "entry 1: has neither bbox nor segmentation"),
+    "some masks": (entry(segmentation=...), "entry 1: some proposals of its image have a segmentation"),
+    "polygon": (entry(segmentation=[[0, 0, 5, 0, 5, 5]]), "entry 1: segmentation is not an RLE"),
+    "size": (entry(segmentation=GOOD | {"size": [40, 30]}), r"entry 1: segmentation: size \[40, 30\] differs"),
+    "cut counts": (entry(segmentation=GOOD | {"counts": GOOD["counts"][:-1]}), "entry 1: segmentation: .*counts"),
+    "open counts": (entry(segmentation=GOOD | {"counts": GOOD["counts"] + "P"}), "entry 1: segmentation: .*counts"),
+    "bad counts": (entry(segmentation=GOOD | {"counts": "\x7f!"}), "entry 1: segmentation: .*counts"),
+    "no counts": (entry(segmentation=GOOD | {"counts": ""}), "entry 1: segmentation: .*counts"),
+    "not an object": (3, "entry 1: 3 is not an object"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_entry_is_named(tmp_path, name):
+    damaged, message = DAMAGED[name]
+    with pytest.raises(ProposalError, match=f"p.json: {message}"):
+        read(results(tmp_path / "p.json", [entry(), damaged, entry()]), image_ids=[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a COCO results file"),
+        ('{"annotations": []}', "not a COCO results file"),
+        ("[", "entry 0 is not valid JSON"),
+        (json.dumps([entry(), entry()])[:-20], "entry 1 is not valid JSON"),
+        (json.dumps([entry()])[:-1], "entry 1 is not valid JSON"),
+        ('[{"image_id": 1 "score": 2}]', "entry 0 is not valid JSON"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, text, message):
+    with pytest.raises(ProposalError, match=f"p.json: {message}"):
+        read(results(tmp_path / "p.json", text))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ProposalError, match="none.json: cannot read .* No such file"):
+        read(tmp_path / "none.json")
+
+
+def test_every_run_length_code_is_accepted_and_every_cut_one_refused(tmp_path):
+    rng = np.random.default_rng(5)
+    pixels = rng.random((60, HEIGHT, WIDTH)) < np.linspace(0, 1, 60)[:, None, None]
+    big = np.zeros((1, 900, 1100), bool)
+    big[0, 450:, 300:800] = True
+    for encoded, size in ((masks.encode(pixels), HEIGHT * WIDTH), (masks.encode(big), 900 * 1100)):
+        counts = [rle["counts"] for rle in encoded]
+        assert module._code_pixels(counts, size) and not module._code_pixels(counts, size + 1)
+        for code in counts:
+            assert not module._code_pixels([counts[0], code[:-1], counts[-1]], size)
+
+
+def test_proposals_keep_their_parts_together(tmp_path, proposals):
+    best = proposals[0].top(3).of(np.int64(99))
+    assert len(best) == 3 and best.image_id == 99 and len(best.masks) == 3 and best.boxes.shape == (3, 4)
+    with pytest.raises(ProposalError, match="image 1: scores, boxes and masks differ"):
+        Proposals(1, [0.5], np.zeros((2, 4)))
+    with pytest.raises(ProposalError, match="not descending"):
+        Proposals(1, [0.5, 0.6], np.zeros((2, 4)))
+    with pytest.raises(ProposalError, match="not finite"):
+        write(tmp_path / "p.json", [Proposals(1, [0.5], [[0, 0, np.nan, 0]])])
+
+
+def test_any_callable_with_a_name_is_a_method():
+    class Whole:
+        name = "whole image"
+
+        def __call__(self, image: np.ndarray) -> Proposals:
+            return Proposals(0, [1.0], [[0, 0, image.shape[1], image.shape[0]]])
+
+    method: ProposalMethod = Whole()
+    assert method(np.zeros((3, 5, 3), np.uint8)).boxes.tolist() == [[0, 0, 5, 3]]
