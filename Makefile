@@ -51,13 +51,10 @@ test: lint
 lint: $(STAMP)
 	@$(ACTIVATED) ruff check .
 	@$(ACTIVATED) ruff format --check .
-	@$(ACTIVATED) $(NBSTRIPOUT) --verify notebooks/*.ipynb \
-	    || { echo "notebooks are not in the form to commit; make notebooks-clean" >&2; exit 1; }
 
-format: $(STAMP)
+format: notebooks-clean
 	@$(ACTIVATED) ruff check --fix .
 	@$(ACTIVATED) ruff format .
-	@$(ACTIVATED) $(NBSTRIPOUT) notebooks/*.ipynb
 
 notebooks-clean: $(STAMP)
 	@$(ACTIVATED) $(NBSTRIPOUT) notebooks/*.ipynb

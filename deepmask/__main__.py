@@ -93,13 +93,12 @@ def _scenes(options: argparse.Namespace) -> None:
 def _job(options: argparse.Namespace) -> None:
     from deepmask import config
     from deepmask.distributed import process_group
-    from deepmask.jobs import JOBS
     from deepmask.paths import study
+    from deepmask.stages import pretrain, propose, train
 
+    job = {"pretrain": pretrain.job, "train": train.job, "propose": propose.job}[options.command]
     with process_group() as (rank, ranks):
-        JOBS[options.command](
-            study(options.study), config.load(options.params, options.profile), options.variant, rank, ranks
-        )
+        job(study(options.study), config.load(options.params, options.profile), options.variant, rank, ranks)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -95,7 +95,8 @@ class TrainConfig:
     eval_every: int = 500  # steps between looks at held-out patches
     eval_patches: int = 200  # held-out patches per look and kind
     checkpoint_every: int = 200  # steps between checkpoints
-    workers: int = 1  # loader processes per rank
+    workers: int = 0  # loader processes per rank; 0: patches are cut by the training process itself
+    ranks: int = 0  # processes that share a batch; 0: one per GPU, or per core
     precision: str = "auto"  # "auto": bf16 where the processor has it natively, else fp32
     seed: int = 0
 

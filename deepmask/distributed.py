@@ -10,12 +10,14 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
 
 from deepmask import device as devices
 
@@ -51,14 +53,13 @@ def launch(arguments: Sequence[str], ranks: int) -> None:
 def process_group() -> Iterator[tuple[int, int]]:
     """(rank, ranks) of this process, as torchrun set them; (0, 1) outside torchrun."""
     ranks = int(os.environ.get("WORLD_SIZE", 1))
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
     if ranks == 1:
-        torch.set_num_threads(devices.cores())
         yield 0, 1
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    else:
-        torch.set_num_threads(1)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield dist.get_rank(), ranks
@@ -74,6 +75,11 @@ def wrap(model: nn.Module) -> nn.Module:
     if not dist.is_initialized():
         return model
     return DistributedDataParallel(model, find_unused_parameters=True, gradient_as_bucket_view=False)
+
+
+def progress(iterable: Iterable, rank: int, **options: Any) -> tqdm:
+    """tqdm on the first rank only; TQDM_DISABLE and TQDM_MININTERVAL of the environment are obeyed."""
+    return tqdm(iterable, **options, **({"disable": True} if rank else {}))
 
 
 def barrier() -> None:

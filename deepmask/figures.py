@@ -94,27 +94,31 @@ def ar_curves(curves: pd.DataFrame) -> Figure:
     """Figure 4 b-f: AR against the number of proposals, for boxes, segmentations and three sizes of objects.
 
     `curves`: columns method, kind ("bbox", "segm"), group ("all", "small", "medium", "large"), count, ar.  Panels
-    without data are left out.
+    without data are left out; ValueError if none has any.
     """
+    curves = curves.dropna(subset=["ar"])
+    if curves.empty:
+        raise ValueError("no curve to draw; measure at least one method on images with objects")
     groups = curves.groupby(["kind", "group"])["ar"].count()
     panels = [panel for panel in PANELS if groups.get(panel[1:3], 0)]
     wide, narrow = [p for p in panels if p[2] == "all"], [p for p in panels if p[2] != "all"]
     with mpl.rc_context(STYLE):
         fig = plt.figure(figsize=(9.6, 3.3 * bool(wide) + 2.9 * bool(narrow)), layout="constrained")
-        fig.get_layout_engine().set(w_pad=0.06, h_pad=0.08)
+        fig.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
         rows = [row for row in (wide, narrow) if row]
-        for index, row in enumerate(rows):
-            grid = fig.add_gridspec(len(rows), len(row), height_ratios=[1.15, 1][: len(rows)])
-            for column, (letter, kind, group, title) in enumerate(row):
-                ax = fig.add_subplot(grid[index, column])
+        parts = fig.subfigures(len(rows), 1, squeeze=False, height_ratios=[1.15, 1][: len(rows)])[:, 0]
+        for row, subfigure in zip(rows, parts, strict=True):
+            axes = subfigure.subplots(1, len(row), squeeze=False)[0]
+            axes[0].set_ylabel("average recall")
+            for (letter, kind, group, title), ax in zip(row, axes, strict=True):
                 part = curves[(curves["kind"] == kind) & (curves["group"] == group)]
                 _lines(ax, part, "count", "ar")
                 ax.set_xscale("log")
                 ax.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1000"])
-                ax.set_xlim(1, part["count"].max())
+                ax.minorticks_off()
+                ax.set_xlim(1, max(part["count"].max(), 2))
                 ax.set_title(f"({letter}) {title}")
                 ax.set_xlabel("proposals per image")
-                ax.set_ylabel("average recall" if column == 0 else "")
         _label_ends(fig, fig.axes)
         return _finished(fig)
 
@@ -122,9 +126,11 @@ def ar_curves(curves: pd.DataFrame) -> Figure:
 def recall_curves(curves: pd.DataFrame, kind: str = "segm") -> Figure:
     """Figure 4 g-i: recall against the IoU threshold, one panel per number of proposals.
 
-    `curves`: columns method, kind, count, iou, recall.
+    `curves`: columns method, kind, count, iou, recall.  ValueError if there is nothing of this kind.
     """
-    part = curves[curves["kind"] == kind]
+    part = curves[curves["kind"] == kind].dropna(subset=["recall"])
+    if part.empty:
+        raise ValueError(f"no curve of kind {kind!r} to draw; measure at least one method on images with objects")
     counts = sorted(part["count"].unique())
     with mpl.rc_context(STYLE):
         fig = plt.figure(figsize=(9.6, 3.0), layout="constrained")
@@ -132,11 +138,12 @@ def recall_curves(curves: pd.DataFrame, kind: str = "segm") -> Figure:
         for letter, count, ax in zip("ghijkl", counts, axes, strict=False):
             _lines(ax, part[part["count"] == count], "iou", "recall")
             ax.set_xlim(0.5, 1)
+            ax.xaxis.set_major_formatter(_fraction)
             ax.set_title(f"({letter}) {count} proposals")
             ax.set_xlabel("IoU threshold")
         axes[0].set_ylabel("recall")
-        handles, names = axes[0].get_legend_handles_labels()  # all lines end at 0: names go where the panel is empty
-        axes[0].legend(handles[::-1], names[::-1], loc="upper right", frameon=False, fontsize=7.5, handlelength=2.4)
+        lines = sorted(axes[0].get_lines(), key=lambda line: -line.get_ydata()[0])
+        fig.legend(handles=lines, loc="outside right upper", frameon=False, handlelength=2.6)  # every line ends near 0
         return _finished(fig)
 
 
@@ -149,8 +156,14 @@ def _lines(ax: Axes, part: pd.DataFrame, x: str, y: str) -> None:
         dashes = DASHES.get(name, "solid" if name in COLOURS else "dotted")
         ax.plot(line[x], line[y], color=colour(name), linestyle=dashes, label=name, clip_on=False)
     ax.set_ylim(0, 1.06 * max(part[y].max(), 0.01))
-    ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2f}".lstrip("0") if value else "0")
+    ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_formatter(_fraction)
+
+
+def _fraction(value: float, _: int) -> str:
+    """.25 as the paper writes it."""
+    text = f"{round(value, 4):g}"
+    return text[1:] if text.startswith("0.") else text
 
 
 def _label_ends(fig: Figure, axes: Iterable[Axes]) -> None:
@@ -167,9 +180,10 @@ def _label_ends(fig: Figure, axes: Iterable[Axes]) -> None:
 
 def _label(ax: Axes, line: mpl.lines.Line2D) -> mpl.text.Annotation:
     end = line.get_xydata()[-1]
-    leader = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.6, "shrinkA": 1, "shrinkB": 1}
-    style = {"color": line.get_color(), "va": "center", "arrowprops": leader, "annotation_clip": False}
-    return ax.annotate(line.get_label(), end, (13, 0), textcoords="offset points", **style)
+    ink = {"color": line.get_color()}
+    leader = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 1, "relpos": (0, 0.5)} | ink
+    style = {"va": "center", "fontsize": 8, "arrowprops": leader, "annotation_clip": False} | ink
+    return ax.annotate(line.get_label(), end, (12, 0), textcoords="offset points", **style)
 
 
 def _apart(wanted: Sequence[float], distance: float, low: float, high: float) -> np.ndarray:

@@ -67,7 +67,9 @@ def from_segmentation(segmentation: Any, height: int, width: int) -> RLE:
 
 def areas(rles: Sequence[RLE]) -> np.ndarray:
     """(N,) float64 pixels of each mask."""
-    return np.asarray(coco_mask.area(list(rles)), np.float64).reshape(len(rles))
+    # pycocotools counts the masks in eight bits
+    chunks = [coco_mask.area(list(rles[i : i + 255])) for i in range(0, len(rles), 255)]
+    return np.concatenate([np.zeros(0), *chunks]).astype(np.float64)
 
 
 def boxes(rles: Sequence[RLE]) -> np.ndarray:

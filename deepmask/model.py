@@ -80,7 +80,8 @@ class MaskHead(nn.Module):
         """
         windows = F.relu(self.conv(x))[0].unfold(1, self.features, 1).unfold(2, self.features, 1)  # C, R, S, f, f
         masks = [
-            self.classify(windows[:, r, c].transpose(0, 1)) for r, c in zip(rows.split(chunk), cols.split(chunk))
+            self.classify(windows[:, rows[i : i + chunk], cols[i : i + chunk]].transpose(0, 1))
+            for i in range(0, len(rows), chunk)
         ]
         return torch.cat(masks) if masks else x.new_zeros(0, self.mask, self.mask)
 

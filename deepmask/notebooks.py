@@ -14,7 +14,7 @@ import nbformat
 
 from deepmask.paths import REPOSITORY
 
-KEPT = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+KEPT = {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}}
 
 
 class NotebookError(ValueError):

@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 POSITIVE, NEGATIVE = "#2a9d4a", "#d1352b"  # frames of patches with y = +1 and y = -1, as in Figure 1
 GROUPS = {"seen": "#1f77b4", "unseen": "#ff8c1a", "novel": "#8a5cc2"}  # of categories
 _GOLDEN = 0.618034  # steps around the colour circle that keep any number of hues apart
-_DPI = 100
+_DPI = 150
 
 
 def colours(n: int) -> np.ndarray:
@@ -40,6 +40,11 @@ def overlay(image: np.ndarray, masks: Iterable[np.ndarray], tints: np.ndarray | 
         canvas[mask] = 0.55 * canvas[mask] + 0.45 * 255 * tint
         canvas[contour(mask)] = 255 * tint
     return np.rint(canvas).astype(np.uint8)
+
+
+def spotlight(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image (H, W, 3) uint8, faded to light gray outside a mask (H, W) bool."""
+    return np.where(mask[..., None], image, (image * 0.15 + 235 * 0.85).astype(np.uint8))
 
 
 def contour(mask: np.ndarray) -> np.ndarray:
@@ -141,21 +146,27 @@ def triplets(
     return figure
 
 
-def shelves(rows: Mapping[str, Sequence[np.ndarray]], frames: Mapping[str, Sequence[str]], size: float = 0.6) -> Figure:
-    """Thumbnails (h, h, 3) uint8 of one size, a labelled row per key, each framed in its colour of `frames`."""
+def shelves(
+    rows: Mapping[str, Sequence[np.ndarray]], frames: Mapping[str, Sequence[str]], blocks: int = 2, size: float = 0.55
+) -> Figure:
+    """Thumbnails (h, h, 3) uint8 of one size, a labelled row per key, each framed in its colour of `frames`.
+
+    The rows stand in `blocks` columns, one below the other.
+    """
     columns = max((len(row) for row in rows.values()), default=1)
     side = max((len(image) for row in rows.values() for image in row), default=1)
-    pitch, edge = side + 10, 3
-    canvas = np.full((len(rows) * pitch, columns * pitch, 3), 255, np.uint8)
-    for r, (key, row) in enumerate(rows.items()):
+    pitch, edge, label = side + 10, 3, 2 * side
+    deep = max(1, -(-len(rows) // blocks))
+    canvas = np.full((deep * pitch, blocks * (columns * pitch + label), 3), 255, np.uint8)
+    figure, axis = plt.subplots(figsize=np.array(canvas.shape[1::-1]) / pitch * size, layout="constrained")
+    for k, (key, row) in enumerate(rows.items()):
+        top, left = k % deep * pitch, k // deep * (columns * pitch + label) + label
         for c, (image, frame) in enumerate(zip(row, frames[key], strict=True)):
-            y, x = r * pitch + 5, c * pitch + 5
+            y, x = top + 5, left + c * pitch + 5
             canvas[y - edge : y + side + edge, x - edge : x + side + edge] = _rgb(frame)
             canvas[y : y + side, x : x + side] = image
-    figure, axis = plt.subplots(figsize=(columns * size + 1, len(rows) * size), layout="constrained")
+        axis.text(left - 4, top + pitch / 2, key, ha="right", va="center", fontsize=8)
     show(axis, canvas)
-    axis.set_yticks((np.arange(len(rows)) + 0.5) * pitch, list(rows), fontsize=8)
-    axis.tick_params(length=0)
     return figure
 
 
@@ -169,6 +180,34 @@ def thumbnail(image: np.ndarray, box: np.ndarray, size: int, margin: float = 0.1
     inside = ((rows >= 0) & (rows < height))[:, None] & ((cols >= 0) & (cols < width))[None]
     picture = image[np.clip(rows, 0, height - 1)[:, None], np.clip(cols, 0, width - 1)[None]]
     return np.where(inside[..., None], picture, np.uint8(128))
+
+
+def network(blocks: Sequence[tuple[str, int, int]], branches: Sequence[tuple[str, Sequence[str]]]) -> Figure:
+    """A network as in Figure 1, top: feature maps from left to right, then branches one above the other.
+
+    `blocks`: name, channels and side of each map; `branches`: the colour and the layers of each.
+    """
+    figure, axis = plt.subplots(figsize=(12, 3.2), layout="constrained")
+    tallest, x = max(side for *_, side in blocks), 0.0
+    for k, (name, channels, side) in enumerate(blocks):
+        width, height = 0.12 * np.log2(channels), side / tallest
+        axis.add_patch(Rectangle((x, -height / 2), width, height, facecolor="#c6d8ea" if k else "0.9", edgecolor="0.3"))
+        axis.text(x + width / 2, height / 2 + 0.03, f"{channels}\n{side}²", ha="center", fontsize=8)
+        axis.text(x + width / 2, -height / 2 - 0.03, name, ha="center", va="top", fontsize=8)
+        x += width + 0.45
+    for k, (colour, layers) in enumerate(branches):
+        y = 0.6 * ((len(branches) - 1) / 2 - k)
+        start = (x - 0.4, 0.0)
+        for step, layer in enumerate(layers):
+            place = (x + 1.1 + 2.3 * step, y)
+            arrow = {"arrowstyle": "<|-", "color": "0.4", "shrinkA": 28 if step else 22}
+            axis.annotate("", start, place, arrowprops=arrow, zorder=1)
+            box = {"boxstyle": "round", "facecolor": colour, "edgecolor": "0.4"}
+            axis.text(*place, layer, ha="center", va="center", fontsize=8, bbox=box, zorder=2)
+            start = place
+    axis.set(xlim=(-0.3, x + 2.3 * max(len(layers) for _, layers in branches)), ylim=(-0.65, 0.72))
+    axis.set_axis_off()
+    return figure
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from deepmask import device as devices
 from deepmask import distributed
@@ -81,7 +80,7 @@ def pretrain(
     wrapped = distributed.wrap(classifier)
     data = Objects(images[held:], labels[held:], config, rank, ranks)
     rows, total = [], 0.0
-    bar = tqdm(DataLoader(data, batch_size=None), disable=True if rank else None, desc="pretrain", unit="batch")
+    bar = distributed.progress(DataLoader(data, batch_size=None), rank, desc="pretrain", unit="batch")
     for step, (x, y) in enumerate(bar):
         for group in optimiser.param_groups:
             warm = min(1.0, (step + 1) / 100)

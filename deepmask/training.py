@@ -16,7 +16,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from deepmask import device as devices
 from deepmask import distributed
@@ -68,7 +67,7 @@ def train(
     batches = PatchBatches(sampler, steps, config.batch, rank, ranks)
     start, rows, totals = _resume(checkpoint, model, optimiser, config)
     loader = DataLoader(batches, batch_size=None, sampler=range(start, steps), num_workers=config.workers)
-    bar = tqdm(loader, total=steps, initial=start, disable=True if rank else None, desc="train", unit="batch")
+    bar = distributed.progress(loader, rank, total=steps, initial=start, desc="train", unit="batch")
     model.train()
     for step, batch in enumerate(bar, start):
         torch.manual_seed(hash((config.seed, step, rank)) % 2**63)  # of dropout
@@ -79,7 +78,9 @@ def train(
         with devices.autocast(dtype, device):
             loss = objective(windows, target, batch["branch"])
         if not math.isfinite(loss.item()):
-            raise TrainingError(f"step {step}: the {batch['branch']} loss is {loss.item()}; lower train.lr ({config.lr})")
+            raise TrainingError(
+                f"step {step}: the {batch['branch']} loss is {loss.item()}; lower train.lr ({config.lr})"
+            )
         (loss * ranks).backward()  # data-parallel training averages over ranks, Eq. 1 sums over patches
         optimiser.step()
         totals[batch["branch"]] += loss.item() / len(target)

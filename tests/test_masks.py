@@ -75,9 +75,7 @@ def test_iou_is_that_of_the_pixels(stack, data):
     inter, union, area = (a & b).sum((2, 3)), (a | b).sum((2, 3)), np.broadcast_to(a.sum((2, 3)), (len(stack),) * 2)
     rles = masks.encode(stack)
     np.testing.assert_allclose(masks.iou(rles, rles), inter / np.maximum(union, 1))
-    np.testing.assert_allclose(
-        masks.iou(rles, rles, crowd), inter / np.maximum(np.where(crowd[None], area, union), 1)
-    )
+    np.testing.assert_allclose(masks.iou(rles, rles, crowd), inter / np.maximum(np.where(crowd[None], area, union), 1))
 
 
 @few

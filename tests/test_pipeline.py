@@ -20,12 +20,12 @@ SECTIONS = {field.name for field in dataclasses.fields(Config)}
 
 # A module may import from its own floor and from those below it.
 FLOORS = [
-    {"geometry", "masks", "config", "paths", "paper", "device", "environment", "distributed", "systems"},
+    {"geometry", "masks", "config", "paths", "paper", "device", "environment", "distributed", "systems", "files"},
     {"data", "proposals"},
     {"model", "sampling", "weights"},
     {"pretraining", "training", "validation", "inference", "evaluation", "bootstrap", "baselines", "detection"},
-    {"report", "figures"},
-    {"jobs", "studies", "notebooks", "__main__"},
+    {"report", "figures", "pictures"},
+    {"stages", "studies", "notebooks", "__main__"},
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 

@@ -25,14 +25,17 @@ def code_cells(path):
     return [("".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in cells]
 
 
-@each_notebook
-def test_notebook_is_in_the_form_that_is_committed(path):
+def test_notebooks_are_in_the_form_that_is_committed():
     """nbstripout would change nothing; the Makefile has its options."""
     (options,) = re.findall(r"^NBSTRIPOUT = nbstripout (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    command = [sys.executable, "-m", "nbstripout", *shlex.split(options), "--verify", str(path)]
+    command = [sys.executable, "-m", "nbstripout", *shlex.split(options), "--verify", *map(str, NOTEBOOKS)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, f"run `make notebooks-clean`\n{result.stdout}{result.stderr}"
-    # what Jupyter itself writes: opening and saving the notebook changes nothing either
+
+
+@each_notebook
+def test_notebook_names_the_kernel_as_jupyter_does(path):
+    """Else opening and saving it would change the file."""
     kernel = json.loads(path.read_text())["metadata"]["kernelspec"]
     assert kernel == {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 

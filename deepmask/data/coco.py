@@ -204,9 +204,7 @@ def unreadable(path: str | Path, error: Exception) -> Finding:
     return Finding(str(path), "", "unreadable image", what, "replace the file by an intact copy")
 
 
-def collect(
-    annotation_file: str | Path, image_folder: str | Path, fault: Callable[[Finding], None]
-) -> InstanceDataset:
+def collect(annotation_file: str | Path, image_folder: str | Path, fault: Callable[[Finding], None]) -> InstanceDataset:
     """The data set of all sound records of a COCO annotation file; `fault` is called for each of the others."""
     source = str(annotation_file)
     categories: dict[int, Category] = {}
