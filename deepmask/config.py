@@ -71,11 +71,12 @@ class PretrainConfig:
 
     weights: str | None = None  # "imagenet": torchvision's VGG-A, the paper's start; null: train on drawn classes
     classes: int = 96
-    patches: int = 10000  # distinct drawn objects
+    samples: int = 30000  # drawn objects, each seen once
+    held_out: int = 480  # further objects that accuracy is measured on
     size: int = 64  # pixels of a drawn object
-    epochs: int = 3
     batch: int = 32
     lr: float = 0.002
+    warmup: int = 100  # steps
     seed: int = 0
 
 
@@ -96,7 +97,6 @@ class TrainConfig:
     eval_patches: int = 200  # held-out patches per look and kind
     checkpoint_every: int = 200  # steps between checkpoints
     workers: int = 0  # loader processes per rank; 0: patches are cut by the training process itself
-    ranks: int = 0  # processes that share a batch; 0: one per GPU, or per core
     precision: str = "auto"  # "auto": bf16 where the processor has it natively, else fp32
     seed: int = 0
 
@@ -127,6 +127,7 @@ class Config:
     """All sections of one profile."""
 
     profile: str = "mini"
+    ranks: int = 0  # processes that share a job; 0: one per GPU, or per core that may be used
     data: DataConfig = field(default_factory=DataConfig)
     geometry: Geometry = field(default_factory=Geometry)
     model: ModelConfig = field(default_factory=ModelConfig)

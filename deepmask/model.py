@@ -139,7 +139,9 @@ class DeepMask(nn.Module):
         self.mask_head = MaskHead(self.trunk.channels, geometry.features, geometry.mask, config.rank)
         self.score_head = ScoreHead(self.trunk.channels, geometry.features, config.score_hidden, config.dropout)
         if config.init == "he":
-            self.apply(_he)
+            self.trunk.apply(_he)
+            self.score_head.apply(_he)
+            _he(self.mask_head.conv)  # its linear layers keep small weights: large first logits take long to unlearn
         elif config.init != "uniform":
             raise ValueError(f"model.init: expected he or uniform, got {config.init!r}")
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255, persistent=False)

@@ -54,8 +54,9 @@ def contour(mask: np.ndarray) -> np.ndarray:
 
 
 def show(axis: Axes, image: np.ndarray, title: str = "", frame: str | None = None) -> AxesImage:
-    """An image without ticks; `frame` is the colour of a border."""
-    shown = axis.imshow(image, cmap="gray", interpolation="nearest")
+    """An image (H, W, 3) or (H, W) uint8, or a mask bool, without ticks; `frame` is the colour of a border."""
+    limits = {} if image.ndim == 3 else {"cmap": "gray", "vmin": 0, "vmax": 1 if image.dtype == bool else 255}
+    shown = axis.imshow(image, interpolation="nearest", **limits)
     axis.set_title(title, fontsize=8, pad=3)
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
@@ -82,14 +83,20 @@ def show_boxes(axis: Axes, boxes: np.ndarray, color: str | Sequence, **style: ob
         axis.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=edge, **style))
 
 
-def show_scores(axis: Axes, image: np.ndarray, scores: np.ndarray, step: float, **style: object) -> AxesImage:
-    """A map (R, S) of scores over a gray image (H, W, 3) uint8: cell (r, c) is centred on pixel (step r, step c)."""
+def show_scores(axis: Axes, image: np.ndarray, scores: np.ndarray, step: float, highest: float = 1.0) -> AxesImage:
+    """A map (R, S) of scores over a gray image (H, W, 3) uint8: cell (r, c) is centred on x = step c, y = step r.
+
+    Scores from 0, which is transparent, to `highest`.
+    """
     height, width = image.shape[:2]
-    axis.imshow(image.mean(axis=2), cmap="gray", vmin=-150, vmax=255)
+    axis.imshow(image.mean(axis=2), cmap="gray", vmin=-60, vmax=255)
     rows, cols = scores.shape
-    extent = (-step / 2, (cols - 0.5) * step, (rows - 0.5) * step, -step / 2)
-    shown = axis.imshow(scores, extent=extent, interpolation="nearest", **{"cmap": "magma", "alpha": 0.6, **style})
-    axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    extent = np.array([-0.5 * step, (cols - 0.5) * step, (rows - 0.5) * step, -0.5 * step]) - 0.5
+    opacity = 0.85 * np.clip(scores / max(highest, 1e-6), 0, 1)
+    shown = axis.imshow(
+        scores, "YlOrRd", vmin=0, vmax=highest, alpha=opacity, extent=tuple(extent), interpolation="nearest"
+    )
+    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
     return shown
 
 
@@ -122,27 +129,28 @@ def grid(
 def triplets(
     patches: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], columns: int = 8, size: float = 1.2
 ) -> Figure:
-    """Training triplets as in Figure 1, bottom: each patch above its mask, framed by its label.
+    """Training triplets as in Figure 1, bottom: patches framed by their label, positives above their masks.
 
     `patches`: (P, P, 3) uint8; `masks`: (P, P) bool of positives, None for negatives, which have none.
     """
-    rows = max(1, -(-len(patches) // columns))
-    figure, axes = plt.subplots(
-        2 * rows, columns, figsize=(columns * size, 2 * rows * size), squeeze=False, layout="constrained"
-    )
+    rows: list[list[tuple[np.ndarray, str]]] = []
+    positive = [(patch, mask) for patch, mask in zip(patches, masks, strict=True) if mask is not None]
+    negative = [patch for patch, mask in zip(patches, masks, strict=True) if mask is None]
+    for start in range(0, len(positive), columns):
+        part = positive[start : start + columns]
+        rows.append([(patch, POSITIVE) for patch, _ in part])
+        rows.append([(mask, POSITIVE) for _, mask in part])
+    for start in range(0, len(negative), columns):
+        rows.append([(patch, NEGATIVE) for patch in negative[start : start + columns]])
+    shape = max(1, len(rows)), columns
+    figure, axes = plt.subplots(*shape, figsize=(columns * size, shape[0] * size), squeeze=False, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
     for axis in axes.flat:
         axis.set_axis_off()
-    for k, (patch, mask) in enumerate(zip(patches, masks, strict=True)):
-        above, below = axes[2 * (k // columns) : 2 * (k // columns) + 2, k % columns]
-        frame = NEGATIVE if mask is None else POSITIVE
-        picture = np.full(patch.shape[:2], 235, np.uint8) if mask is None else mask.astype(np.uint8) * 255
-        for axis, content in ((above, patch), (below, picture)):
+    for row, line in zip(rows, axes, strict=False):
+        for (picture, frame), axis in zip(row, line, strict=False):
             axis.set_axis_on()
-            show(axis, content, frame=frame)
-            axis.images[0].set_clim(0, 255)
-        if mask is None:
-            below.text(0.5, 0.5, "not used", transform=below.transAxes, ha="center", va="center", color="0.5", size=8)
+            show(axis, picture, frame=frame)
     return figure
 
 

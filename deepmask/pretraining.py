@@ -18,11 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 from deepmask import device as devices
 from deepmask import distributed
 from deepmask.config import ModelConfig, PretrainConfig
-from deepmask.data.scenes import object_patches
+from deepmask.data.drawing import draw_patch
 from deepmask.geometry import Geometry
 from deepmask.model import DeepMask, Trunk
 
-_HELD_OUT = 0.05  # fraction of the drawn objects that are not trained on
+_HELD_OUT = 10**9  # index of the first drawn object that accuracy is measured on; training never gets there
+_LOOKS = 4  # rows of the history
 
 
 class Classifier(nn.Module):
@@ -38,52 +39,51 @@ class Classifier(nn.Module):
 
 
 class Objects(Dataset):
-    """Batch `step` of drawn objects, mirrored at random; every epoch has its own order."""
+    """Batch `step` of drawn objects, of one rank's share: (n, 3, size, size) uint8 and (n,) int64 classes.
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, config: PretrainConfig, rank: int, ranks: int) -> None:
-        self.images, self.labels, self.config, self.rank, self.ranks = images, labels, config, rank, ranks
-        self.per_epoch = len(images) // config.batch
+    No object is drawn twice: object k of a run is a pure function of (seed, k).
+    """
+
+    def __init__(self, config: PretrainConfig, batch: int, rank: int = 0, ranks: int = 1, first: int = 0) -> None:
+        self.config, self.batch, self.rank, self.ranks, self.first = config, batch, rank, ranks, first
 
     def __len__(self) -> int:
-        return self.per_epoch * self.config.epochs
+        return max(1, self.config.samples // self.batch)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        epoch, batch = divmod(step, self.per_epoch)
-        order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.images))
-        start = batch * self.config.batch
-        chosen = order[start : start + self.config.batch][self.rank :: self.ranks]
-        mirrored = np.random.default_rng([self.config.seed, epoch, batch, self.rank]).random(len(chosen)) < 0.5
-        images = np.where(mirrored[:, None, None, None], self.images[chosen][:, :, ::-1], self.images[chosen])
-        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(self.labels[chosen])
+        c = self.config
+        indices = range(self.first + step * self.batch + self.rank, self.first + (step + 1) * self.batch, self.ranks)
+        images = np.stack([draw_patch(c.seed, c.classes, c.size, k) for k in indices])
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor([k % c.classes for k in indices])
 
 
 def pretrain(
     geometry: Geometry, model: ModelConfig, config: PretrainConfig, rank: int = 0, ranks: int = 1
 ) -> tuple[Trunk, pd.DataFrame]:
-    """The pre-trained trunk and the history of its training, one row per epoch (loss, held-out accuracy)."""
+    """The pre-trained trunk and the history of its training, a few rows of training loss and held-out accuracy."""
     torch.manual_seed(config.seed)
     network = DeepMask(geometry, model)
     if config.weights == "imagenet":
         from torchvision.models import VGG11_Weights, vgg11
 
         network.trunk.load_vgg_a(vgg11(weights=VGG11_Weights.IMAGENET1K_V1))
-        return network.trunk, pd.DataFrame(columns=["epoch", "loss", "accuracy"])
+        return network.trunk, pd.DataFrame(columns=["samples", "loss", "accuracy"])
     device = devices.device()
     dtype = devices.precision("auto", device)
-    images, labels = object_patches(config.classes, config.patches, config.size, config.seed)
-    held = max(1, int(len(images) * _HELD_OUT))
+    held_out = Objects(config, config.held_out, first=_HELD_OUT)[0]
     classifier = Classifier(network, config.classes).to(device).to(memory_format=torch.channels_last)
     parameters = [*network.trunk.parameters(), *classifier.linear.parameters()]
     for parameter in (*network.mask_head.parameters(), *network.score_head.parameters()):
         parameter.requires_grad_(False)
     optimiser = torch.optim.AdamW(parameters, config.lr, betas=(0.9, 0.99), weight_decay=5e-5, fused=True)
     wrapped = distributed.wrap(classifier)
-    data = Objects(images[held:], labels[held:], config, rank, ranks)
+    data = Objects(config, config.batch, rank, ranks)
+    ends = np.unique(np.linspace(0, len(data), _LOOKS + 1).astype(int)[1:])
     rows, total = [], 0.0
     bar = distributed.progress(DataLoader(data, batch_size=None), rank, desc="pretrain", unit="batch")
     for step, (x, y) in enumerate(bar):
         for group in optimiser.param_groups:
-            warm = min(1.0, (step + 1) / 100)
+            warm = min(1.0, (step + 1) / config.warmup)
             group["lr"] = config.lr * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * step / len(data))) / 2)
         optimiser.zero_grad(set_to_none=True)
         with devices.autocast(dtype, device):
@@ -91,17 +91,17 @@ def pretrain(
         loss.backward()
         optimiser.step()
         total += loss.item()
-        if (step + 1) % data.per_epoch == 0:
-            accuracy = _accuracy(classifier, images[:held], labels[:held]) if rank == 0 else math.nan
-            rows.append({"epoch": len(rows) + 1, "loss": total / data.per_epoch, "accuracy": accuracy})
-            bar.set_postfix(loss=f"{rows[-1]['loss']:.3f}", accuracy=f"{accuracy:.3f}")
+        if step + 1 in ends:
+            last = rows[-1]["samples"] // config.batch if rows else 0
+            row = {"samples": (step + 1) * config.batch, "loss": total / (step + 1 - last)}
+            rows.append({**row, "accuracy": _accuracy(classifier, *held_out) if rank == 0 else math.nan})
+            bar.set_postfix({k: f"{v:.3f}" for k, v in rows[-1].items() if k != "samples"})
             total = 0.0
     return network.trunk, pd.DataFrame(rows)
 
 
 @torch.inference_mode()
-def _accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
+def _accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
     device = next(classifier.parameters()).device
-    parts = torch.from_numpy(images).permute(0, 3, 1, 2).split(64)
-    guesses = torch.cat([classifier(part.to(device)).argmax(1).cpu() for part in parts])
-    return float((guesses.numpy() == labels).mean())
+    guesses = torch.cat([classifier(part.to(device)).argmax(1).cpu() for part in images.split(64)])
+    return float((guesses == labels).float().mean())

@@ -21,6 +21,7 @@ from deepmask import device as devices
 from deepmask import distributed
 from deepmask.config import TrainConfig
 from deepmask.model import DeepMask, mask_loss, score_loss
+from deepmask.optim import make_optimisers
 from deepmask.sampling import BRANCHES, PatchBatches, PatchSampler
 from deepmask.validation import HeldOut
 
@@ -63,17 +64,18 @@ def train(
     dtype = devices.precision(config.precision, device)
     model.to(memory_format=torch.channels_last)
     objective = distributed.wrap(Objective(model, config.score_weight))
-    optimiser = make_optimiser(model, config)
+    optimisers = make_optimisers(model, config)
     batches = PatchBatches(sampler, steps, config.batch, rank, ranks)
-    start, rows, totals = _resume(checkpoint, model, optimiser, config)
+    start, rows, totals = _resume(checkpoint, model, optimisers, config)
     loader = DataLoader(batches, batch_size=None, sampler=range(start, steps), num_workers=config.workers)
     bar = distributed.progress(loader, rank, total=steps, initial=start, desc="train", unit="batch")
     model.train()
     for step, batch in enumerate(bar, start):
         torch.manual_seed(hash((config.seed, step, rank)) % 2**63)  # of dropout
-        for group in optimiser.param_groups:
-            group["lr"] = config.lr * learning_rate(step, steps, config)
-        optimiser.zero_grad(set_to_none=True)  # the idle head keeps no gradient, so it is not moved
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = config.lr * learning_rate(step, steps, config)
+            optimiser.zero_grad(set_to_none=True)  # the idle head keeps no gradient, so it is not moved
         windows, target = batch["windows"].to(device), batch["target"].to(device)
         with devices.autocast(dtype, device):
             loss = objective(windows, target, batch["branch"])
@@ -82,7 +84,8 @@ def train(
                 f"step {step}: the {batch['branch']} loss is {loss.item()}; lower train.lr ({config.lr})"
             )
         (loss * ranks).backward()  # data-parallel training averages over ranks, Eq. 1 sums over patches
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         totals[batch["branch"]] += loss.item() / len(target)
         done = step + 1
         if done % config.eval_every == 0 or done == steps:
@@ -93,24 +96,10 @@ def train(
             bar.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k.split("_")[-1] in ("loss", "seen")})
             model.train()
         if rank == 0 and (done % config.checkpoint_every == 0 or done == stop_at):
-            _save(checkpoint, model, optimiser, config=repr(config), step=done, rows=rows, totals=totals)
+            _save(checkpoint, model, optimisers, config=repr(config), step=done, rows=rows, totals=totals)
         if done == stop_at:
             break
     return pd.DataFrame(rows)
-
-
-def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with momentum as in the paper (section 3.4), or fused AdamW; weight decay on every parameter."""
-    if config.optimiser == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-    if config.optimiser == "adamw":
-        betas = (config.momentum, 0.99)
-        return torch.optim.AdamW(
-            model.parameters(), config.lr, betas=betas, weight_decay=config.weight_decay, fused=True
-        )
-    raise TrainingError(f"train.optimiser: expected sgd or adamw, got {config.optimiser!r}")
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
@@ -131,15 +120,16 @@ def _row(done: int, config: TrainConfig, totals: Mapping[str, float], steps: int
     return {"step": done, "samples": done * config.batch, **losses}
 
 
-def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, **state: Any) -> None:
+def _save(path: Path, model: nn.Module, optimisers: list[torch.optim.Optimizer], **state: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), **state}, temporary)
+    states = [optimiser.state_dict() for optimiser in optimisers]
+    torch.save({"model": model.state_dict(), "optimisers": states, **state}, temporary)
     os.replace(temporary, path)
 
 
 def _resume(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, config: TrainConfig
+    path: Path, model: nn.Module, optimisers: list[torch.optim.Optimizer], config: TrainConfig
 ) -> tuple[int, list[dict[str, Any]], dict[str, float]]:
     if not path.is_file():
         return 0, [], dict.fromkeys(BRANCHES, 0.0)
@@ -147,5 +137,6 @@ def _resume(
     if state["config"] != repr(config):
         raise TrainingError(f"{path}: left by a run with other parameters; remove it to start anew")
     model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
+    for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(kept)
     return state["step"], state["rows"], state["totals"]

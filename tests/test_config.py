@@ -50,9 +50,10 @@ def test_profiles_only_list_what_they_change():
     base = config.to_dict(config.load(PARAMS))
     for name, changes in profiles["profiles"].items():
         for section, values in changes.items():
-            assert all(base[section][key] != value for key, value in values.items() if not isinstance(value, list)), (
-                name
-            )
+            values = values if isinstance(values, dict) else {None: values}
+            for key, value in values.items():
+                same = base[section] if key is None else base[section][key]
+                assert (list(same) if isinstance(same, tuple) else same) != value, f"{name}: {section} {key}"
 
 
 @pytest.mark.parametrize(

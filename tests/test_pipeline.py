@@ -16,14 +16,24 @@ from deepmask.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "deepmask"
-SECTIONS = {field.name for field in dataclasses.fields(Config)}
+SECTIONS = {field.name for field in dataclasses.fields(Config)} - {"ranks"}  # how many processes share a job
 
 # A module may import from its own floor and from those below it.
 FLOORS = [
     {"geometry", "masks", "config", "paths", "paper", "device", "environment", "distributed", "systems", "files"},
     {"data", "proposals"},
     {"model", "sampling", "weights"},
-    {"pretraining", "training", "validation", "inference", "evaluation", "bootstrap", "baselines", "detection"},
+    {
+        "optim",
+        "pretraining",
+        "training",
+        "validation",
+        "inference",
+        "evaluation",
+        "bootstrap",
+        "baselines",
+        "detection",
+    },
     {"report", "figures", "pictures"},
     {"stages", "studies", "notebooks", "__main__"},
 ]
@@ -138,9 +148,7 @@ def sections_read(code):
     loaded = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            function = node.value.func
-            name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-            if name in ("load", "variant_config"):
+            if ast.unparse(node.value.func) in ("load", "config.load", "systems.variant_config"):
                 loaded |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in loaded]
     attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.value in uses]
@@ -148,7 +156,18 @@ def sections_read(code):
     return SECTIONS if passed_on else {node.attr for node in attributes} & SECTIONS
 
 
+def sections_of_jobs(code):
+    """The sections that the stage modules which a notebook starts read from the `config` they are given."""
+    found = set()
+    for module in imported(code):
+        if module.startswith(f"{PACKAGE}.stages."):
+            nodes = ast.walk(ast.parse((ROOT / module_path(module)).read_text()))
+            found |= {n.attr for n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "config"}
+    return found & SECTIONS
+
+
 def test_sections_are_found():
+    assert sections_of_jobs("from deepmask.stages import pretrain") == {"geometry", "model", "pretrain"}
     assert sections_read("c = config.load(p)\nf(c.train, c.data.root)\nc.describe()") == {"train", "data"}
     assert sections_read("c = load(p)\nf(c)") == SECTIONS
     assert sections_read("c = json.loads(p)\nf(c, d.train)") == set()
@@ -180,7 +199,8 @@ def test_stage_depends_on_all_code_that_it_runs(stage):
 @each_stage
 def test_stage_depends_on_the_parameters_that_it_reads(stage):
     declared = {entry.split(".")[0] for entry in stage.get("params", []) if isinstance(entry, str)}
-    missing = sections_read(notebook_code(notebook_of(stage))) - {"profile"} - declared
+    code = notebook_code(notebook_of(stage))
+    missing = (sections_read(code) | sections_of_jobs(code)) - {"profile"} - declared
     assert not missing, "add to params: " + ", ".join(sorted(missing))
     assert declared <= {*yaml.safe_load((ROOT / "params.yaml").read_text())}
 

@@ -22,7 +22,7 @@ def start(
     Raises ConfigError or LaunchError.
     """
     config = configs.load(params, profile)
-    ranks = ranks or config.train.ranks or distributed.available_ranks()
+    ranks = ranks or config.ranks or distributed.available_ranks()
     if ranks == 1:
         with distributed.process_group() as (rank, ranks):
             job(study, config, variant, rank, ranks)

@@ -1,0 +1,146 @@
+"""Dense application: the lazy path is the dense path, and the dense path is the network on every crop."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from deepmask import masks
+from deepmask.config import ModelConfig
+from deepmask.geometry import Geometry
+from deepmask.inference import Cells, DeepMaskProposer, DensePass, Paster, best_cells
+from deepmask.model import GRAY, DeepMask, upsample
+
+GEOMETRY = Geometry(patch=32, canonical=16, stride=4, mask=12, jitter=2.0, negative=6.0)
+OCTAVES = (-1.0, 0.0, 0.5)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return DeepMask(GEOMETRY, ModelConfig(width=0.05, rank=8, score_hidden=(8, 12))).eval()
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)
+
+
+def all_cells(scores):
+    """Every cell of every scale, in no order of score."""
+    grids = [np.indices(s.shape).reshape(2, -1) for s in scores]
+    scale = np.concatenate([np.full(g.shape[1], i) for i, g in enumerate(grids)])
+    row, col = np.concatenate(grids, axis=1)
+    return Cells(scale, row, col, np.zeros(len(scale), np.float32))
+
+
+def test_cells_are_those_that_the_geometry_counts(model, image):
+    scores = DensePass(model, image, OCTAVES, "fp32").scores()
+    for octave, s in zip(OCTAVES, scores, strict=True):
+        assert s.shape == GEOMETRY.cells(*(math.floor(side * 2.0**octave + 0.5) for side in image.shape[:2]))
+
+
+def test_lazy_masks_are_the_dense_masks(model, image):
+    dense = DensePass(model, image, OCTAVES, "fp32")
+    lazy = dense.mask_logits(all_cells(dense.scores()))
+    with torch.inference_mode():
+        full = torch.cat([model.mask_head.dense(x).flatten(0, 1) for x in dense.features])
+    assert torch.allclose(lazy, full, rtol=1e-4, atol=1e-4)
+
+
+def test_dense_is_the_network_on_crops(model, image):
+    """Trunk padding apart: cells whose receptive field lies in their patch's own pixels only see the same pixels, so
+    the trunk is run on the padded image and the heads on windows cut from its features, patch by patch."""
+    dense = DensePass(model, image, (0.0,), "fp32")
+    scores = dense.scores()[0]
+    padded = np.pad(image, [(16, 16), (16, 16), (0, 0)], constant_values=GRAY)
+    with torch.inference_mode():
+        features = model.features(torch.from_numpy(padded).permute(2, 0, 1)[None])
+        side = GEOMETRY.features
+        for r, c in [(0, 0), (4, 7), scores.shape]:
+            r, c = min(r, scores.shape[0] - 1), min(c, scores.shape[1] - 1)
+            patch = features[:, :, r : r + side, c : c + side]
+            assert np.isclose(scores[r, c], model.score_head(patch).item(), rtol=1e-4, atol=1e-5)
+
+
+def test_isolated_patches_agree_where_no_border_is_near():
+    """A trunk whose convolutions only look at their own pixel makes dense and isolated patches the same numbers."""
+    torch.manual_seed(3)
+    model = DeepMask(GEOMETRY, ModelConfig(width=0.05, rank=8, score_hidden=(8, 12))).eval()
+    with torch.no_grad():
+        for conv in model.trunk.convolutions:
+            centre = conv.weight[:, :, 1, 1].clone()
+            conv.weight.zero_()
+            conv.weight[:, :, 1, 1] = centre
+    image = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
+    dense = DensePass(model, image, (0.0,), "fp32")
+    scores, logits = dense.scores()[0], dense.mask_logits(all_cells(dense.scores()))
+    padded = torch.from_numpy(np.pad(image, [(16, 16), (16, 16), (0, 0)], constant_values=GRAY)).permute(2, 0, 1)
+    with torch.inference_mode():
+        for r, c in [(0, 0), (5, 9), (12, 16)]:
+            patch = padded[None, :, 4 * r : 4 * r + 32, 4 * c : 4 * c + 32]
+            assert np.isclose(scores[r, c], model(patch, "score").item(), rtol=1e-4, atol=1e-5)
+            expected = model(patch, "mask")[0]
+            assert torch.allclose(logits[r * scores.shape[1] + c], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_best_cells_are_the_best_of_all_scales():
+    rng = np.random.default_rng(2)
+    scores = [rng.normal(size=shape).astype(np.float32) for shape in [(3, 4), (5, 7), (1, 2)]]
+    cells = best_cells(scores, 10)
+    found = [scores[s][r, c] for s, r, c in zip(cells.scale, cells.row, cells.col, strict=True)]
+    assert found == sorted(np.concatenate([s.ravel() for s in scores]), reverse=True)[:10]
+    assert np.allclose(cells.score, 1 / (1 + np.exp(-np.array(found))))
+    assert len(best_cells(scores, 1000).score) == 12 + 35 + 2, "no more than there are"
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5])
+def test_pasting_against_a_brute_force_paste(model, image, threshold):
+    """Interpolated logits, shifted to the patch's place, cut at logit(p), clipped to the image (section 3.4)."""
+    dense = DensePass(model, image, OCTAVES, "fp32")
+    cells = best_cells(dense.scores(), 40)
+    rles = Paster(dense, cells).masks(threshold)
+    logits, (height, width) = dense.mask_logits(cells), image.shape[:2]
+    for k, rle in enumerate(rles):
+        scale = 2.0 ** OCTAVES[cells.scale[k]]
+        side = int(32 / scale)
+        patch = upsample(logits[k : k + 1], side)[0].sigmoid().numpy() > threshold
+        x, y = (math.floor((4 * cell[k] - 16) / scale + 0.5) for cell in (cells.col, cells.row))
+        expected = np.zeros((height, width), bool)
+        for i in range(side):
+            for j in range(side):
+                if 0 <= y + i < height and 0 <= x + j < width:
+                    expected[y + i, x + j] = patch[i, j]
+        assert (masks.decode(rle) != expected).mean() < 1e-3  # sigmoid and logit round differently at the very edge
+
+
+def test_pyramid_is_pillows(model):
+    """Anti-aliased bilinear, the filter that training patches are cut with."""
+    image = np.random.default_rng(4).integers(0, 256, (60, 80, 3), np.uint8)
+    dense = DensePass(model, image, (-1.0,), "fp32")
+    scaled = np.asarray(Image.fromarray(image).resize((40, 30), Image.Resampling.BILINEAR))
+    with torch.inference_mode():
+        pixels = F.pad(torch.from_numpy(scaled.copy()).permute(2, 0, 1)[None], [16] * 4, value=GRAY)
+        assert torch.allclose(dense.features[0], model.features(pixels), rtol=0.1, atol=0.1)
+
+
+def test_proposer_and_its_starred_version(model, image):
+    torch.manual_seed(5)
+    other = DeepMask(GEOMETRY, ModelConfig(width=0.05, rank=8, score_hidden=(8, 12))).eval()
+    plain = DeepMaskProposer(model, OCTAVES, count=30, threshold=0.4, precision="fp32")(image)
+    assert len(plain) == 30 and np.all(np.diff(plain.scores) <= 0)
+    assert np.allclose(masks.boxes(plain.masks), plain.boxes)
+    starred = DeepMaskProposer(model, OCTAVES, scorer=other, count=30, threshold=0.4, precision="fp32")(image)
+    ranked_by_other = best_cells(DensePass(other, image, OCTAVES, "fp32").scores(), 30)
+    assert np.array_equal(starred.scores, ranked_by_other.score), "scores of one network"
+    expected = Paster(DensePass(model, image, OCTAVES, "fp32"), ranked_by_other).masks(0.4)
+    assert starred.masks == expected, "masks of the other"
+
+
+def test_tiny_images_do_not_break(model):
+    for shape in [(1, 1, 3), (2, 90, 3)]:
+        made = DeepMaskProposer(model, (-2.0, 0.0), count=5, precision="fp32")(np.zeros(shape, np.uint8))
+        assert 0 < len(made) <= 5 and made.masks[0]["size"] == list(shape[:2])
