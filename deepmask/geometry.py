@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_LEAST_SIDE = 1e-3  # pixels; an empty box has a canonical position too
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -80,7 +82,7 @@ class Geometry:
         `boxes`: (N, 4) x, y, width, height in image pixels.  The scale brings the larger side to `canonical`.
         """
         boxes = np.asarray(boxes, float).reshape(-1, 4)
-        larger = np.maximum(boxes[:, 2], boxes[:, 3])
+        larger = np.maximum(boxes[:, 2:].max(axis=1, initial=0), _LEAST_SIDE)
         return np.stack(
             [boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2, np.log2(self.canonical / larger)], axis=1
         )

@@ -138,10 +138,9 @@ class DeepMask(nn.Module):
         self.trunk = Trunk(config.width, geometry.pools)
         self.mask_head = MaskHead(self.trunk.channels, geometry.features, geometry.mask, config.rank)
         self.score_head = ScoreHead(self.trunk.channels, geometry.features, config.score_hidden, config.dropout)
-        if config.init == "he":
+        if config.init == "he":  # the heads' own layers stay uniform: large first logits take long to unlearn
             self.trunk.apply(_he)
-            self.score_head.apply(_he)
-            _he(self.mask_head.conv)  # its linear layers keep small weights: large first logits take long to unlearn
+            _he(self.mask_head.conv)
         elif config.init != "uniform":
             raise ValueError(f"model.init: expected he or uniform, got {config.init!r}")
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255, persistent=False)

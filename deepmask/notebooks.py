@@ -33,7 +33,7 @@ def normalise(source: str | Path, destination: str | Path) -> None:
         cell.metadata = nbformat.from_dict({"tags": tags} if (tags := cell.metadata.get("tags")) else {})
         if cell.cell_type != "code":
             continue
-        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.outputs = _joined([output for output in cell.outputs if output.get("name") != "stderr"])
         for output in cell.outputs:
             if output.output_type == "error":
                 raise NotebookError(f"{source}: cell {index} ended in {output.ename}: {output.evalue}")
@@ -44,6 +44,17 @@ def normalise(source: str | Path, destination: str | Path) -> None:
     temporary = destination.with_name(destination.name + ".part")
     temporary.write_text(_without_paths(text) + "\n")
     os.replace(temporary, destination)
+
+
+def _joined(outputs: list) -> list:
+    """Neighbouring pieces of printed text as one: where the kernel cuts them is a matter of timing."""
+    joined: list = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _without_paths(text: str) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from deepmask.config import ConfigError, TrainConfig
+from deepmask.config import ConfigError
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # Newton-Schulz polynomial of the published Muon; drives singular values to 1
 _STEPS = 5
-_RMS = 0.2  # size of an update relative to the learning rate, the usual one of Adam, so that both share one rate
+_RATE = 30  # learning rate of Muon relative to AdamW's, which steps the biases; 20 and 60 do as well
 _WIDEST = 512  # matrices with both sides above this (DeepMaskFull's pixel classifiers) are left to AdamW: too costly
 
 
@@ -41,7 +41,8 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(parameter)
                 average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
                 update = orthogonal(parameter.grad.lerp(average, group["momentum"]).flatten(1))  # Nesterov
-                size = _RMS * max(update.shape) ** 0.5
+                # outputs of a layer then change alike, whatever its shape; without this wide layers diverge
+                size = _RATE * (update.shape[0] / update.shape[1]) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update.view_as(parameter), alpha=-group["lr"] * size)
 
@@ -65,22 +66,23 @@ def orthogonal(matrix: Tensor) -> Tensor:
     return product @ matrix
 
 
-def make_optimisers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+def make_optimisers(
+    name: str, parameters: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
     """The optimisers that together update all parameters; weight decay on every one of them (Torch's default).
 
-    Raises ConfigError on an unknown name.
+    `name`: "sgd", "adamw" or "muon" (with AdamW for vectors and for matrices that are too wide).  Raises ConfigError.
     """
-    parameters = list(model.parameters())
-    decay = {"weight_decay": config.weight_decay}
-    if config.optimiser == "sgd":
-        return [torch.optim.SGD(parameters, config.lr, momentum=config.momentum, **decay)]
-    betas = (config.momentum, 0.99)
-    if config.optimiser == "adamw":
-        return [torch.optim.AdamW(parameters, config.lr, betas=betas, fused=True, **decay)]
-    if config.optimiser == "muon":
+    parameters = list(parameters)
+    betas = (momentum, 0.99)
+    if name == "sgd":
+        return [torch.optim.SGD(parameters, lr, momentum=momentum, weight_decay=weight_decay)]
+    if name == "adamw":
+        return [torch.optim.AdamW(parameters, lr, betas=betas, weight_decay=weight_decay, fused=True)]
+    if name == "muon":
         matrices = [p for p in parameters if p.ndim > 1 and 1 < min(p.flatten(1).shape) <= _WIDEST]
         chosen = {id(p) for p in matrices}
         rest = [p for p in parameters if id(p) not in chosen]
-        adamw = torch.optim.AdamW(rest, config.lr, betas=betas, fused=True, **decay)
-        return [Muon(matrices, config.lr, config.momentum, **decay), adamw]
-    raise ConfigError(f"train.optimiser: expected sgd, adamw or muon, got {config.optimiser!r}")
+        adamw = torch.optim.AdamW(rest, lr, betas=betas, weight_decay=weight_decay, fused=True)
+        return [Muon(matrices, lr, momentum, weight_decay), adamw]
+    raise ConfigError(f"train.optimiser: expected sgd, adamw or muon, got {name!r}")

@@ -208,7 +208,7 @@ def network(blocks: Sequence[tuple[str, int, int]], branches: Sequence[tuple[str
         start = (x - 0.4, 0.0)
         for step, layer in enumerate(layers):
             place = (x + 1.1 + 2.3 * step, y)
-            arrow = {"arrowstyle": "<|-", "color": "0.4", "shrinkA": 28 if step else 22}
+            arrow = {"arrowstyle": "-" if step else "<|-", "color": "0.4", "shrinkA": 0 if step else 22}
             axis.annotate("", start, place, arrowprops=arrow, zorder=1)
             box = {"boxstyle": "round", "facecolor": colour, "edgecolor": "0.4"}
             axis.text(*place, layer, ha="center", va="center", fontsize=8, bbox=box, zorder=2)

@@ -21,6 +21,7 @@ from deepmask.config import ModelConfig, PretrainConfig
 from deepmask.data.drawing import draw_patch
 from deepmask.geometry import Geometry
 from deepmask.model import DeepMask, Trunk
+from deepmask.optim import make_optimisers
 
 _HELD_OUT = 10**9  # index of the first drawn object that accuracy is measured on; training never gets there
 _LOOKS = 4  # rows of the history
@@ -75,21 +76,23 @@ def pretrain(
     parameters = [*network.trunk.parameters(), *classifier.linear.parameters()]
     for parameter in (*network.mask_head.parameters(), *network.score_head.parameters()):
         parameter.requires_grad_(False)
-    optimiser = torch.optim.AdamW(parameters, config.lr, betas=(0.9, 0.99), weight_decay=5e-5, fused=True)
+    optimisers = make_optimisers(config.optimiser, parameters, config.lr, momentum=0.9, weight_decay=5e-5)
     wrapped = distributed.wrap(classifier)
     data = Objects(config, config.batch, rank, ranks)
     ends = np.unique(np.linspace(0, len(data), _LOOKS + 1).astype(int)[1:])
     rows, total = [], 0.0
     bar = distributed.progress(DataLoader(data, batch_size=None), rank, desc="pretrain", unit="batch")
     for step, (x, y) in enumerate(bar):
-        for group in optimiser.param_groups:
-            warm = min(1.0, (step + 1) / config.warmup)
-            group["lr"] = config.lr * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * step / len(data))) / 2)
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                warm = min(1.0, (step + 1) / config.warmup)
+                group["lr"] = config.lr * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * step / len(data))) / 2)
+            optimiser.zero_grad(set_to_none=True)
         with devices.autocast(dtype, device):
             loss = F.cross_entropy(wrapped(x.to(device)).float(), y.to(device))
         loss.backward()
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         total += loss.item()
         if step + 1 in ends:
             last = rows[-1]["samples"] // config.batch if rows else 0

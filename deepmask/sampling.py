@@ -67,7 +67,7 @@ class PatchSampler:
         self.objects = np.flatnonzero(usable)
         if not len(self.objects):
             raise DataError(f"no object to train on: no annotation passes min_area {config.min_area} and min_side")
-        self.positions = geometry.canonical_positions(np.maximum(boxes, 1e-3))  # of every annotation, crowds too
+        self.positions = geometry.canonical_positions(boxes)  # of every annotation, crowds too
         self._by_category = _groups(self.objects, dataset.ann_category[self.objects])
         self._by_image = _groups(self.objects, dataset.ann_image[self.objects])
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()

@@ -64,7 +64,7 @@ def train(
     dtype = devices.precision(config.precision, device)
     model.to(memory_format=torch.channels_last)
     objective = distributed.wrap(Objective(model, config.score_weight))
-    optimisers = make_optimisers(model, config)
+    optimisers = make_optimisers(config.optimiser, model.parameters(), config.lr, config.momentum, config.weight_decay)
     batches = PatchBatches(sampler, steps, config.batch, rank, ranks)
     start, rows, totals = _resume(checkpoint, model, optimisers, config)
     loader = DataLoader(batches, batch_size=None, sampler=range(start, steps), num_workers=config.workers)

@@ -19,7 +19,7 @@ from deepmask.data.categories import categories, pretraining_styles, styles
 from deepmask.data.objects import Figure, draw_palette, paint_background, paint_clutter
 
 REFERENCE_HEIGHT = 240  # pixels; the sizes below hold at this height
-SIZES = ((0.46, 7.0, 17), (0.30, 17, 54), (0.24, 54, 125))  # share, and range of the square root of an object's area
+SIZES = ((0.46, 4.5, 17), (0.30, 17, 54), (0.24, 54, 125))  # share, and range of the square root of an object's area
 FILL = 0.5  # share of its bounding box that an object covers, about
 OBJECTS = 7.5  # mean number of objects drawn
 SEEN_SHARE = 0.4  # of the objects are of PASCAL categories
