@@ -45,6 +45,7 @@ def prepare(folder: str | Path, profile: str | None = None, data: str | Path | N
     if not (folder / ".dvc").is_dir():
         _dvc(folder, "init", "--no-scm", "--quiet")
         _dvc(folder, "config", "core.analytics", "false")
+        _dvc(folder, "config", "core.check_update", "false")
     return folder
 
 

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 
-from deepmask.data.coco import PASCAL_CATEGORIES, DataError, InstanceDataset, read_image
+from deepmask.data.coco import DataError, InstanceDataset, read_image
+from deepmask.paper import PASCAL_CATEGORIES
 
 TRAIN2014_ANNOTATIONS = 604_907
 BUDGET = 2e9  # bytes
