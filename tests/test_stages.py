@@ -1,0 +1,70 @@
+"""The stages of a study: splits that do not overlap, shared work that does not depend on how it is shared."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from deepmask import masks, proposals
+from deepmask.config import DataConfig
+from deepmask.data import splits
+from deepmask.data.coco import DataError, InstanceDataset
+from deepmask.data.scenes import write_scenes
+from deepmask.paths import Study
+from deepmask.proposals import Proposals
+from deepmask.stages.propose import propose_all
+
+CONFIG = DataConfig(reported_images=5, tuning_images=3)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    study = Study(tmp_path_factory.mktemp("study"))
+    write_scenes(study.scenes, train=3, val=8, width=64, height=48, seed=0, progress=False)
+    return study
+
+
+def test_tuning_and_reporting_do_not_overlap(study):
+    report, tune = (splits.load(CONFIG, study, split).image_ids for split in ("report", "tune"))
+    assert len(report) == 5 and len(tune) == 3 and report.max() < tune.min(), "first by ascending id, and last"
+    greedy = dataclasses.replace(CONFIG, reported_images=5000, tuning_images=5000)
+    report, tune = (splits.load(greedy, study, split).image_ids for split in ("report", "tune"))
+    assert len(tune) == 2 and len(report) == 6, "a small file gives a quarter of itself to tuning"
+
+
+def test_missing_data_is_named(study, tmp_path):
+    with pytest.raises(DataError, match="nowhere.*data.root"):
+        splits.load(dataclasses.replace(CONFIG, root=str(tmp_path / "nowhere")), study, "train")
+
+
+def test_groups_partition_the_categories(study):
+    dataset = splits.load(CONFIG, study, "train")
+    groups = splits.categories(CONFIG, dataset)
+    assert groups["seen"] | groups["unseen"] == set(dataset.categories) and not groups["seen"] & groups["unseen"]
+    families = {dataset.categories[id].supercategory for id in groups["seen"]}
+    assert groups["novel"] == {id for id, c in dataset.categories.items() if c.supercategory not in families}
+
+
+def brightest(image):
+    """Three "proposals" that depend on nothing but the image."""
+    bright = image.mean(axis=2)
+    cuts = [np.quantile(bright, q) for q in (0.5, 0.7, 0.9)]
+    rles = masks.encode(np.stack([bright > cut for cut in cuts]))
+    return {"a": Proposals(0, np.array([0.9, 0.5, 0.1]), masks.boxes(rles), rles)}
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 7])
+def test_proposals_are_the_same_bytes_for_any_number_of_ranks(study, tmp_path, ranks):
+    report = splits.load(CONFIG, study, "report")
+    propose_all(report, tmp_path / "one", ["a"], brightest, 0, 1)
+    for rank in reversed(range(ranks)):  # the first rank joins what the others wrote
+        propose_all(report, tmp_path / "many", ["a"], brightest, rank, ranks)
+    assert (tmp_path / "one/a.json").read_bytes() == (tmp_path / "many/a.json").read_bytes()
+    assert sorted(p.name for p in (tmp_path / "many").iterdir()) == ["a.json"], "no parts are left"
+    read = proposals.read(tmp_path / "many/a.json", report.image_ids)
+    assert list(read) == report.image_ids.tolist()
+
+
+def test_images_without_objects_are_part_of_the_data(tiny_coco):
+    dataset = InstanceDataset.read(tiny_coco / "annotations/instances_train.json", tiny_coco / "images")
+    assert any(len(dataset.annotations(i)) == 0 for i in range(len(dataset)))
