@@ -94,8 +94,8 @@ class TrainConfig:
     schedule: str = "cosine"  # paper: "constant"
     warmup: int = 50  # steps of linear warm-up; paper: none
     score_weight: float = 0.03125  # lambda of Eq. 1; paper: 1/32
-    eval_every: int = 500  # steps between looks at held-out patches
-    eval_patches: int = 200  # held-out patches per look and kind
+    eval_every: int = 140  # steps between looks at held-out patches
+    eval_patches: int = 100  # held-out patches per look and kind
     checkpoint_every: int = 200  # steps between checkpoints
     workers: int = 0  # loader processes per rank; 0: patches are cut by the training process itself
     precision: str = "auto"  # "auto": bf16 where the processor has it natively, else fp32
