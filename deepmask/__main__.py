@@ -1,4 +1,4 @@
-"""`python -m deepmask COMMAND`: check, scenes, evaluate, propose, study, and the jobs that the notebooks start."""
+"""`python -m deepmask COMMAND`: check, scenes, propose, evaluate, study, and the jobs that the notebooks start."""
 
 from __future__ import annotations
 
@@ -32,26 +32,34 @@ def _parser() -> argparse.ArgumentParser:
     _study_options(command)
     command.set_defaults(run=_scenes)
 
-    for job, text in {
-        "pretrain": "pre-train the trunk", "train": "train one variant", "propose": "propose on the reported images"
-    }.items():  # fmt: skip
-        command = commands.add_parser(job, help=f"{text} (what the notebooks start on every core)")
-        _study_options(command)
-        command.add_argument("--variant", default="", help="deepmask, deepmask20 or deepmaskfull")
-        command.set_defaults(run=_job)
+    command = commands.add_parser("job", help="one job of a study (what the notebooks start on every core)")
+    command.add_argument("job", choices=("pretrain", "train", "propose", "edges", "ranking", "baseline"))
+    _study_options(command)
+    command.add_argument("--variant", default="", help="a network (train, propose) or a classical method (baseline)")
+    command.set_defaults(run=_job)
 
-    command = commands.add_parser("evaluate", help="average recall of any COCO results file")
-    command.add_argument("proposals", type=Path, help="COCO results JSON of any program")
+    command = commands.add_parser("propose", help="proposals of image files, by any method")
+    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    command.add_argument("--method", default="deepmask", help="deepmask, edgeboxes, selectivesearch, mcg, ...")
+    _study_options(command)
+    command.add_argument("--count", type=int, default=1000, help="proposals per image (1000)")
+    command.add_argument("--out", type=Path, default=Path("proposals-of-images"), help="folder to write into")
+    command.set_defaults(run=_propose)
+
+    command = commands.add_parser("evaluate", help="average recall of any COCO results files")
+    command.add_argument("proposals", type=Path, nargs="+", help="COCO results JSON of any program")
     command.add_argument("--annotations", type=Path, required=True, help="COCO instances JSON")
     command.add_argument("--images", type=int, help="only the first N images by ascending id (paper: 5000)")
     command.add_argument("--small", type=float, default=32.0, help="objects below SMALL^2 px are small (32)")
     command.add_argument("--large", type=float, default=96.0, help="objects above LARGE^2 px are large (96)")
+    command.add_argument("--csv", type=Path, help="also write a table with 95 %% intervals over images")
     command.set_defaults(run=_evaluate)
 
     command = commands.add_parser("study", help="prepare a run folder with another profile or your own data")
     command.add_argument("folder", type=Path)
     command.add_argument("--profile", help="a profile of params.yaml; default: its top level")
     command.add_argument("--data", type=Path, help="your COCO-format folder")
+    command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change parameters: data.seed=1")
     command.set_defaults(run=_study)
 
     command = commands.add_parser("normalise", help="executed notebook without times, paths and progress")
@@ -91,27 +99,45 @@ def _scenes(options: argparse.Namespace) -> None:
 
 
 def _job(options: argparse.Namespace) -> None:
+    from importlib import import_module
+
     from deepmask import config
     from deepmask.distributed import process_group
     from deepmask.paths import study
-    from deepmask.stages import pretrain, propose, train
 
-    job = {"pretrain": pretrain.job, "train": train.job, "propose": propose.job}[options.command]
+    job = import_module(f"deepmask.stages.{options.job}").job
     with process_group() as (rank, ranks):
         job(study(options.study), config.load(options.params, options.profile), options.variant, rank, ranks)
 
 
-def _evaluate(options: argparse.Namespace) -> None:
-    from deepmask.evaluation import evaluate_file, format_summary
+def _propose(options: argparse.Namespace) -> None:
+    from deepmask import config, methods
+    from deepmask.paths import Study
 
-    sizes = {"small": options.small, "large": options.large, "images": options.images}
-    print(format_summary(evaluate_file(options.proposals, options.annotations, **sizes)))
+    method = methods.load(
+        options.method, Study(options.study), config.load(options.params, options.profile), options.count
+    )
+    for line in methods.propose_files(method, options.images, options.out):
+        print(line)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from deepmask import files, paper, scoring
+
+    settings = {"small": options.small, "large": options.large, "images": options.images}
+    for path in options.proposals:
+        if len(options.proposals) > 1:
+            print(f"\n{path}")
+        print(scoring.format_summary(scoring.evaluate_file(path, options.annotations, **settings)))
+    if options.csv:
+        names = {paper.METHODS.get(path.stem, path.stem): path for path in options.proposals}
+        files.write_csv(options.csv, scoring.table(names, options.annotations, **settings))
 
 
 def _study(options: argparse.Namespace) -> None:
     from deepmask.studies import prepare
 
-    print(prepare(options.folder, options.profile, options.data))
+    print(prepare(options.folder, options.profile, options.data, options.set))
 
 
 def _normalise(options: argparse.Namespace) -> None:

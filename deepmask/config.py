@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from deepmask.baseline_config import BaselinesConfig, EdgesConfig
 from deepmask.geometry import Geometry
 
 T = TypeVar("T")
@@ -136,7 +137,10 @@ class Config:
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     propose: ProposeConfig = field(default_factory=ProposeConfig)
+    edges: EdgesConfig = field(default_factory=EdgesConfig)
+    baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    external: dict[str, str] = field(default_factory=dict)  # rows of other programs: name -> COCO results file
 
 
 def read_params(path: str | Path, profile: str | None = None) -> dict[str, Any]:
@@ -200,6 +204,10 @@ def _coerce(kind: Any, value: Any, where: str) -> Any:
         if len(kinds) != len(value):
             raise ConfigError(f"{where}: expected {len(kinds)} values, got {len(value)}")
         return tuple(_coerce(k, v, where) for k, v in zip(kinds, value, strict=True))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+        return {_coerce(args[0], key, where): _coerce(args[1], item, f"{where}: {key}") for key, item in value.items()}
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string

@@ -46,7 +46,7 @@ def launch(arguments: Sequence[str], ranks: int) -> None:
                 last = [*last[-40:], line.strip()]
     if process.returncode:
         said = next((line for line in last if "Error" in line and "torch" not in line), last[-1] if last else "")
-        raise LaunchError(f"deepmask {arguments[0]} failed in one of {ranks} processes: {said}")
+        raise LaunchError(f"deepmask {' '.join(arguments[:2])} failed in one of {ranks} processes: {said}")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,18 @@ import torch
 
 from deepmask import device as devices
 
-PACKAGES = ("torchvision", "numpy", "scipy", "pillow", "opencv-contrib-python-headless", "pycocotools", "pandas")
+PACKAGES = (
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "numba",
+    "higra",
+    "pillow",
+    "opencv-contrib-python-headless",
+    "pycocotools",
+    "pandas",
+)
 
 
 def environment(precision: str = "auto") -> dict[str, Any]:

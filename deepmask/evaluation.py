@@ -12,14 +12,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deepmask import masks
-from deepmask import proposals as proposal_files
 from deepmask.data.coco import InstanceDataset
+from deepmask.matching import NEVER, check_images, match, overlap
 from deepmask.proposals import Proposals
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO's; linspace, because arange drifts
@@ -30,11 +28,6 @@ CURVE_COUNTS = tuple(int(n) for n in np.unique(np.round(10 ** np.linspace(0, 3, 
 AUC_WEIGHTS = dict(zip(AUC_COUNTS, (np.trapezoid(np.eye(7), np.log10(AUC_COUNTS)) / 3).tolist(), strict=True))
 SMALL, LARGE = 32.0, 96.0  # px; bounds of S and L objects in COCO photographs
 METRICS = ("AR@10", "AR@100", "AR@1000", "AUC", "AUC_S", "AUC_M", "AUC_L")
-NEVER = np.iinfo(np.int32).max  # rank of an object that no proposal claims
-
-
-class EvaluationError(ValueError):
-    """Proposals and annotations do not fit together; the message names the image and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +117,7 @@ class Recall:
         return np.bincount(self.images, found, size), np.bincount(self.images, minlength=size).astype(np.float64)
 
     def _matched(self) -> Recall:
-        return dataclasses.replace(self, ranks=_match(self.images, self.categories, self.thresholds, *self.pairs))
+        return dataclasses.replace(self, ranks=match(self.images, self.categories, self.thresholds, *self.pairs))
 
 
 def evaluate(
@@ -137,7 +130,7 @@ def evaluate(
     """
     if kind not in ("segm", "bbox"):
         raise ValueError(f"kind must be 'segm' or 'bbox', not {kind!r}")
-    _check_images(dataset, proposals)
+    check_images(dataset, proposals)
     annotations = np.flatnonzero(~dataset.ann_crowd)
     images = dataset.ann_image[annotations].astype(np.int32)
     bounds = np.searchsorted(images, np.arange(len(dataset) + 1))
@@ -146,9 +139,9 @@ def evaluate(
         objects, of_image = np.arange(bounds[i], bounds[i + 1]), proposals.get(image_id)
         if of_image is None or not len(of_image) or not len(objects):
             continue
-        overlaps = _overlaps(dataset, i, annotations[objects], of_image.top(max_count), kind)
-        rank, column = np.nonzero(overlaps >= THRESHOLDS[0])
-        pairs.append((objects[column], (rank + 1).astype(np.int32), overlaps[rank, column]))
+        ious = overlap(dataset, i, annotations[objects], of_image.top(max_count), kind)
+        rank, column = np.nonzero(ious >= THRESHOLDS[0])
+        pairs.append((objects[column], (rank + 1).astype(np.int32), ious[rank, column]))
     return Recall(
         kind=kind,
         image_ids=dataset.image_ids,
@@ -188,116 +181,3 @@ def recall_rows(recall: Recall, counts: Iterable[int] = COUNTS, select: np.ndarr
         for count in counts
         for iou, value in zip(fine.thresholds.round(2).tolist(), fine.recall(count).tolist(), strict=True)
     ]
-
-
-def evaluate_file(
-    proposals_path: str | Path,
-    annotations_path: str | Path,
-    small: float = SMALL,
-    large: float = LARGE,
-    max_count: int = 1000,
-    images: int | None = None,
-) -> dict[str, Any]:
-    """Score a COCO results file; image files are not needed.
-
-    `images`: only the first so many by ascending id (the paper's 5000 of val2014).  Gives counts of what was evaluated
-    and a `summary` under "bbox" and, if the file has masks, under "segm".  Raises ProposalError, DataError and
-    EvaluationError.
-    """
-    dataset = InstanceDataset.read(annotations_path, Path(annotations_path).parent)
-    proposals = proposal_files.read(proposals_path, dataset.image_ids.tolist())
-    if images is not None:
-        dataset = dataset.images_subset(np.arange(min(images, len(dataset))))
-        proposals = {int(i): proposals[int(i)] for i in dataset.image_ids if int(i) in proposals}
-    kinds = ["bbox"] + ["segm"] * all(p.masks is not None for p in proposals.values())
-    return {
-        "images": len(dataset),
-        "images_without_proposals": len(dataset) - len(proposals),
-        "objects": int((~dataset.ann_crowd).sum()),
-        "proposals": sum(min(len(p), max_count) for p in proposals.values()),
-        "small": small,
-        "large": large,
-        **{kind: summary(evaluate(dataset, proposals, kind, max_count), small, large) for kind in kinds},
-    }
-
-
-def format_summary(result: Mapping[str, Any]) -> str:
-    """The result of `evaluate_file` as lines of aligned text."""
-    lines = [f"{result['images']} images, {result['objects']} objects, {result['proposals']} proposals"]
-    if result["images_without_proposals"]:
-        lines.append(f"{result['images_without_proposals']} of the images have no proposals: their objects are missed")
-    lines += ["", " " * 8 + "".join(f"{name:>9}" for name in METRICS)]
-    for kind, name in (("bbox", "boxes"), ("segm", "masks")):
-        values = result.get(kind)
-        cells = [f"{values[metric]:9.3f}" for metric in METRICS] if values else ["  the file has no masks"]
-        lines.append(f"{name:<8}" + "".join(cells))
-    small, large = (f"{result[bound]:g}^2" for bound in ("small", "large"))
-    return "\n".join([*lines, "", f"S: area < {small} px, M: {small} to {large} px, L: > {large} px"])
-
-
-def _check_images(dataset: InstanceDataset, proposals: Mapping[int, Proposals]) -> None:
-    unknown = sorted(set(proposals) - set(dataset.image_ids.tolist()))
-    if unknown:
-        raise EvaluationError(
-            f"image {unknown[0]} ({len(unknown)} in all) has proposals but is not annotated; "
-            "check that proposals and annotations belong together"
-        )
-
-
-def _overlaps(
-    dataset: InstanceDataset, image: int, annotations: np.ndarray, proposals: Proposals, kind: str
-) -> np.ndarray:
-    """(proposals, annotations) float64 IoU."""
-    if kind == "bbox":
-        return masks.box_iou(proposals.boxes, dataset.ann_boxes[annotations])
-    if proposals.masks is None:
-        raise EvaluationError(f"image {dataset.image_ids[image]}: the proposals have no masks; use kind 'bbox'")
-    size = dataset.image_sizes[image].tolist()
-    other = next((rle["size"] for rle in proposals.masks if list(rle["size"]) != size), None)
-    if other is not None:
-        raise EvaluationError(
-            f"image {dataset.image_ids[image]}: a mask is {other[0]} x {other[1]} (height x width) but the image is "
-            f"{size[0]} x {size[1]}; masks must have the size of their image"
-        )
-    return masks.iou(proposals.masks, [dataset.rle(a) for a in annotations])
-
-
-def _match(
-    images: np.ndarray,
-    categories: np.ndarray,
-    thresholds: np.ndarray,
-    objects: np.ndarray,
-    ranks: np.ndarray,
-    overlaps: np.ndarray,
-) -> np.ndarray:
-    """(T, G) int32 ranks at which objects are claimed, from the pairs of an object and a proposal that overlap.
-
-    Each proposal claims the free object that it overlaps most, so walking through its pairs by falling IoU, the first
-    one still free is the match; of equal IoUs pycocotools takes the last by category, then by annotation.  Thresholds
-    do not interact: each is one bit of an integer, and a pair is judged for all of them at once.
-    """
-    order = np.lexsort((-objects, -categories[objects], -overlaps, ranks, images[objects]))
-    objects, ranks = objects[order], ranks[order]
-    reached = np.searchsorted(np.minimum(thresholds, 1 - 1e-10), overlaps[order], side="right")
-    reached_bits = (np.int64(1) << reached) - 1
-    is_next = np.ones(len(order), bool)  # whether a pair is the first of its proposal
-    is_next[1:] = (np.diff(ranks) != 0) | (np.diff(images[objects]) != 0)
-
-    claimed = [0] * len(images)
-    claims, spent = [], 0
-    pairs = zip(objects.tolist(), reached_bits.tolist(), is_next.tolist(), strict=True)
-    for index, (target, bits, first) in enumerate(pairs):
-        if first:
-            spent = 0
-        new = bits & ~spent & ~claimed[target]
-        if new:
-            spent |= new
-            claimed[target] |= new
-            claims.append((index, new))
-
-    table = np.full((len(thresholds), len(images)), NEVER, np.int32)
-    index, bits = np.array(claims, np.int64).reshape(-1, 2).T
-    for t, row in enumerate(table):
-        at = index[(bits >> t) & 1 == 1]
-        row[objects[at]] = ranks[at]
-    return table

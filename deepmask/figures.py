@@ -93,8 +93,8 @@ def colour(method: str) -> str:
 def ar_curves(curves: pd.DataFrame) -> Figure:
     """Figure 4 b-f: AR against the number of proposals, for boxes, segmentations and three sizes of objects.
 
-    `curves`: columns method, kind ("bbox", "segm"), group ("all", "small", "medium", "large"), count, ar.  Panels
-    without data are left out; ValueError if none has any.
+    `curves`: columns method, kind ("bbox", "segm"), group ("all", "small", "medium", "large"), count, ar, and label
+    if ours is to be named differently.  Panels without data are left out; ValueError if none has any.
     """
     curves = curves.dropna(subset=["ar"])
     if curves.empty:
@@ -126,7 +126,8 @@ def ar_curves(curves: pd.DataFrame) -> Figure:
 def recall_curves(curves: pd.DataFrame, kind: str = "segm") -> Figure:
     """Figure 4 g-i: recall against the IoU threshold, one panel per number of proposals.
 
-    `curves`: columns method, kind, count, iou, recall.  ValueError if there is nothing of this kind.
+    `curves`: columns method, kind, count, iou, recall, and label if wanted.  ValueError if there is nothing
+    of this kind.
     """
     part = curves[curves["kind"] == kind].dropna(subset=["recall"])
     if part.empty:
@@ -154,7 +155,8 @@ def _lines(ax: Axes, part: pd.DataFrame, x: str, y: str) -> None:
     for name in sorted(names.unique(), key=lambda name: (order.get(name, -1), name)):
         line = part[names == name].sort_values(x)
         dashes = DASHES.get(name, "solid" if name in COLOURS else "dotted")
-        ax.plot(line[x], line[y], color=colour(name), linestyle=dashes, label=name, clip_on=False)
+        label = line["label"].iloc[0].split(" (")[0] if "label" in line else name  # what is in brackets is for tables
+        ax.plot(line[x], line[y], color=colour(name), linestyle=dashes, label=label, clip_on=False)
     ax.set_ylim(0, 1.06 * max(part[y].max(), 0.01))
     ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_formatter(_fraction)

@@ -41,6 +41,24 @@ class Study:
         """State of a training run in progress; removed when the run is complete."""
         return self.root / "checkpoints" / f"{name}.pt"
 
+    def scratch(self, job: str) -> Path:
+        """What a job over many images has finished so far; removed when the job is complete."""
+        return self.root / "checkpoints" / job
+
+    @property
+    def forest(self) -> Path:
+        """The structured forest of the edge detector, in OpenCV's format."""
+        return self.root / "models" / "edges.yml.gz"
+
+    @property
+    def ranking(self) -> Path:
+        """The forest that ranks MCG's proposals."""
+        return self.root / "models" / "mcg.npz"
+
+    def edges(self, image_id: int) -> Path:
+        """Edge maps of one reported image."""
+        return self.root / "edges" / f"{image_id}.npz"
+
     def proposals(self, source: str, system: str) -> Path:
         """Proposals of one system on the reported images, COCO results JSON; `source` is what makes its masks."""
         return self.root / "proposals" / source / f"{system}.json"

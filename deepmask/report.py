@@ -10,6 +10,8 @@ from typing import Any
 import pandas as pd
 
 from deepmask import paper
+from deepmask.files import write_csv, write_text
+from deepmask.systems import CLASSICAL
 
 KINDS = {"bbox": ("Box proposals", paper.BOX_METRICS), "segm": ("Segmentation proposals", paper.SEGM_METRICS)}
 HEADINGS = {"AUC_S": "AUC S", "AUC_M": "AUC M", "AUC_L": "AUC L"}
@@ -29,6 +31,12 @@ class Provenance:
     command: str  # that makes the table
 
 
+def provenance(profile: str, own_data: bool, seed: int, images: int) -> Provenance:
+    """The provenance of what a study measures on so many images; `own_data`: not on drawn scenes."""
+    command = "make repro" if profile == "mini" else f"make repro PROFILE={profile}"
+    return Provenance(profile, images, seed, command + " DATA=..." * own_data)
+
+
 def read_measured(*paths: str | Path) -> pd.DataFrame:
     """The rows of several CSV files of measurements, one below the other; raises ReportError if one is missing."""
     try:
@@ -41,8 +49,9 @@ def table1(measured: pd.DataFrame) -> pd.DataFrame:
     """Table 1 as far as measured: one row per kind and method, each metric ours and, beside it, the paper's.
 
     `measured`: a row per method (key or name of `paper.METHODS`, or any other) and kind ("bbox", "segm"), with the
-    columns of `evaluation.METRICS`.  Result: kind, method, "AR@10", "AR@10 paper", ...; rows in the paper's order,
-    others after them; nan where the paper has no number.  Raises ReportError.
+    columns of `evaluation.METRICS`; and, if ours is to be named differently, a `label`.  Result: kind, method, label,
+    "AR@10", "AR@10 paper", ...; rows in the paper's order, others after them; nan where the paper has no number.
+    Raises ReportError.
     """
     return _beside(measured, paper.TABLE1)
 
@@ -51,6 +60,34 @@ def write_table1(measured: pd.DataFrame, folder: str | Path, provenance: Provena
     """Write table1.csv and table1.md (ours, the paper's in brackets) into `folder`; the paths."""
     source = "the first 5000 images of COCO val2014"
     return _write(table1(measured), Path(folder) / "table1", "Table 1", source, provenance)
+
+
+def write_speed(measured: pd.DataFrame, path: str | Path, provenance: Provenance) -> pd.DataFrame:
+    """Write PATH.csv and PATH.md: seconds per image of each method on one core, with and without its edges.
+
+    `measured`: a row per method key and one for "edges", in the column `what`, with the columns images, megapixels and
+    median (seconds).  The paper's seconds stand beside ours where it has them, on its own machines and images.
+    """
+    rows = measured.set_index("what")
+    published = {"deepmask": paper.QUOTES["seconds_coco"], "geodesic": paper.QUOTES["seconds_geodesic"]}
+    published["mcg"] = paper.QUOTES["seconds_mcg"]
+    table = []
+    for key in (key for key in paper.METHODS if key in rows.index):
+        classical = CLASSICAL.get(key)
+        edges = rows.loc["edges", "median"] if classical and classical.edges else 0.0
+        own, quote = rows.loc[key, "median"], published.get(key)
+        row = {"method": classical.label if classical else paper.METHODS[key], "edges": edges, "proposals": own}
+        row |= {"seconds": edges + own, "images": int(rows.loc[key, "images"])}
+        table.append(row | {"paper": f"{quote.value:g} {quote.unit}" if quote else ""})
+    result = pd.DataFrame(table)
+    path, size = Path(path), rows["megapixels"].mean()
+    write_csv(path.with_suffix(".csv"), result, digits=3)
+    caption = (
+        f"**Seconds per image** of {size:.2f} megapixels: median, one process on one core, without reading and writing "
+        f"files. Profile `{provenance.profile}`, `{provenance.command}`. The paper's are of its own machines."
+    )
+    write_text(path.with_suffix(".md"), f"{caption}\n\n{result.to_markdown(index=False, floatfmt='.2f')}\n")
+    return result
 
 
 def _beside(measured: pd.DataFrame, published: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> pd.DataFrame:
@@ -68,13 +105,13 @@ def _beside(measured: pd.DataFrame, published: Mapping[str, Mapping[str, Mapping
     for kind in published:
         of_kind = ours[ours["kind"] == kind].set_index("method")
         for method in sorted(of_kind.index, key=lambda m: (known.index(m) if m in known else len(known), m)):
-            row: dict[str, Any] = {"kind": kind, "method": method}
+            row: dict[str, Any] = {"kind": kind, "method": method, "label": of_kind.loc[method].get("label", method)}
             for metric in columns:
                 row[metric] = of_kind.loc[method, metric]
                 row[f"{metric} paper"] = published[kind].get(method, {}).get(metric)
             rows.append(row)
-    names = ["kind", "method", *(name for metric in columns for name in (metric, f"{metric} paper"))]
-    return pd.DataFrame(rows, columns=names).astype({name: "float64" for name in names[2:]})
+    names = ["kind", "method", "label", *(name for metric in columns for name in (metric, f"{metric} paper"))]
+    return pd.DataFrame(rows, columns=names).astype({name: "float64" for name in names[3:]})
 
 
 def _write(table: pd.DataFrame, path: Path, title: str, source: str, provenance: Provenance) -> list[Path]:
@@ -99,7 +136,7 @@ def _write(table: pd.DataFrame, path: Path, title: str, source: str, provenance:
 def _markdown(table: pd.DataFrame, heading: str, metrics: tuple[str, ...]) -> str:
     rows = [[heading, *(HEADINGS.get(metric, metric) for metric in metrics)]]
     for row in table.to_dict("records"):
-        name = row["method"].replace("*", "\\*")
+        name = row["label"].replace("*", "\\*")
         rows.append([name, *(_cell(row[metric], row[f"{metric} paper"]) for metric in metrics)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])

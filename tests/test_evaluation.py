@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from deepmask import masks, proposals
+from deepmask import masks, results_file
 from deepmask.bootstrap import interval, paired_bootstrap
 from deepmask.data.coco import InstanceDataset
 from deepmask.evaluation import (
@@ -17,16 +17,14 @@ from deepmask.evaluation import (
     AUC_WEIGHTS,
     CURVE_COUNTS,
     METRICS,
-    NEVER,
-    EvaluationError,
     curve_rows,
     evaluate,
-    evaluate_file,
-    format_summary,
     recall_rows,
     summary,
 )
+from deepmask.matching import NEVER, EvaluationError
 from deepmask.proposals import Proposals
+from deepmask.scoring import evaluate_file, format_summary
 
 HEIGHT, WIDTH = 48, 64
 SMALL, LARGE = 9.0, 16.0  # px; splits the objects below into three parts
@@ -96,14 +94,14 @@ def case(tmp_path_factory):
         found.append(Proposals.ranked(image_id, scores, masks.boxes(rles), rles))
     instances, results = folder / "instances.json", folder / "proposals.json"
     instances.write_text(json.dumps(dataset_dict(range(1, 31), annotations)))
-    proposals.write(results, found)
+    results_file.write(results, found)
     return instances, results
 
 
 @pytest.fixture(scope="module")
 def recalls(case):
     dataset = InstanceDataset.read(case[0], case[0].parent)
-    found = proposals.read(case[1])
+    found = results_file.read(case[1])
     return {kind: evaluate(dataset, found, kind, max_count=2000) for kind in ("bbox", "segm")}
 
 
@@ -146,7 +144,7 @@ def test_the_case_has_what_makes_matching_hard(recalls):
 
 def test_selected_objects_are_matched_as_if_the_others_were_not_there(case, recalls):
     dataset = InstanceDataset.read(case[0], case[0].parent)
-    found = proposals.read(case[1])
+    found = results_file.read(case[1])
     alone = evaluate(dataset.with_categories([2, 4]), found, "segm", max_count=2000)
     selected = recalls["segm"].only(recalls["segm"].of_categories([2, 4]))
     np.testing.assert_array_equal(alone.ranks, selected.ranks)
@@ -250,7 +248,7 @@ def resampled_by_hand(recalls, metric, draws):
 
 def test_paired_bootstrap_equals_resampling_by_hand(case, recalls):
     dataset = InstanceDataset.read(case[0], case[0].parent)
-    cut = {i: p for i, p in proposals.read(case[1]).items() if i % 3}
+    cut = {i: p for i, p in results_file.read(case[1]).items() if i % 3}
     a, b = recalls["segm"], evaluate(dataset, cut, "segm")
     images, resamples = len(a.image_ids), 60
     draws = np.random.default_rng(7).integers(0, images, (resamples, images))

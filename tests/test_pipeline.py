@@ -20,8 +20,20 @@ SECTIONS = {field.name for field in dataclasses.fields(Config)} - {"ranks"}  # h
 
 # A module may import from its own floor and from those below it.
 FLOORS = [
-    {"geometry", "masks", "config", "paths", "paper", "device", "environment", "distributed", "systems", "files"},
-    {"data", "proposals"},
+    {
+        "geometry",
+        "masks",
+        "config",
+        "baseline_config",
+        "paths",
+        "paper",
+        "device",
+        "environment",
+        "distributed",
+        "systems",
+        "files",
+    },
+    {"data", "proposals", "results_file"},
     {"model", "sampling", "weights"},
     {
         "optim",
@@ -30,12 +42,14 @@ FLOORS = [
         "validation",
         "inference",
         "evaluation",
+        "matching",
+        "scoring",
         "bootstrap",
         "baselines",
         "detection",
     },
-    {"report", "figures", "pictures"},
-    {"stages", "studies", "notebooks", "__main__"},
+    {"report", "figures", "pictures", "matches"},
+    {"stages", "studies", "notebooks", "methods", "__main__"},
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 

@@ -9,9 +9,10 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-import deepmask.proposals as module
+import deepmask.results_file as module
 from deepmask import masks
-from deepmask.proposals import ProposalError, ProposalMethod, Proposals, read, write
+from deepmask.proposals import ProposalError, ProposalMethod, Proposals
+from deepmask.results_file import read, write
 
 HEIGHT, WIDTH = 30, 40
 

@@ -57,7 +57,7 @@ def test_written_table_is_the_same_whatever_the_order_of_rows(tmp_path):
     second = report.write_table1(rows.sample(frac=1, random_state=1), tmp_path / "b", PROVENANCE)
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     again = pd.read_csv(first[0])
-    assert again.shape == (8, 2 + 14 + 4) and set(again["command"]) == {"make repro"} and set(again["images"]) == {200}
+    assert again.shape == (8, 3 + 14 + 4) and set(again["command"]) == {"make repro"} and set(again["images"]) == {200}
     np.testing.assert_allclose(again["AR@10"], report.table1(rows)["AR@10"], atol=5e-4)
     text = first[1].read_text()
     for part in ("`mini`", "200 images", "seed 0", "`make repro`", "DeepMask20\\*", "(.233)", "– (.020)", "(–)"):

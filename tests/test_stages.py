@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deepmask import masks, proposals
+from deepmask import masks, results_file
 from deepmask.config import DataConfig
 from deepmask.data import splits
 from deepmask.data.coco import DataError, InstanceDataset
 from deepmask.data.scenes import write_scenes
 from deepmask.paths import Study
 from deepmask.proposals import Proposals
-from deepmask.stages.propose import propose_all
+from deepmask.stages import sharing
 
 CONFIG = DataConfig(reported_images=5, tuning_images=3)
 
@@ -53,16 +53,53 @@ def brightest(image):
     return {"a": Proposals(0, np.array([0.9, 0.5, 0.1]), masks.boxes(rles), rles)}
 
 
+def share(study, folder, rank, ranks, calls=None):
+    """One rank's part of three proposals for each reported image."""
+    report = splits.load(CONFIG, study, "report")
+
+    def propose(i):
+        if calls is not None:
+            calls.append(i)
+        return brightest(report.image(i)), 0.25
+
+    return sharing.propose_all(report, {"a": folder / "a.json"}, propose, folder / "scratch", rank, ranks)
+
+
 @pytest.mark.parametrize("ranks", [2, 3, 7])
 def test_proposals_are_the_same_bytes_for_any_number_of_ranks(study, tmp_path, ranks):
     report = splits.load(CONFIG, study, "report")
-    propose_all(report, tmp_path / "one", ["a"], brightest, 0, 1)
+    seconds = share(study, tmp_path / "one", 0, 1)
     for rank in reversed(range(ranks)):  # the first rank joins what the others wrote
-        propose_all(report, tmp_path / "many", ["a"], brightest, rank, ranks)
+        share(study, tmp_path / "many", rank, ranks)
     assert (tmp_path / "one/a.json").read_bytes() == (tmp_path / "many/a.json").read_bytes()
-    assert sorted(p.name for p in (tmp_path / "many").iterdir()) == ["a.json"], "no parts are left"
-    read = proposals.read(tmp_path / "many/a.json", report.image_ids)
-    assert list(read) == report.image_ids.tolist()
+    read = results_file.read(tmp_path / "many/a.json", report.image_ids)
+    assert list(read) == seconds.image_id.tolist() == report.image_ids.tolist()
+    assert (seconds.seconds == 0.25).all()
+
+
+def test_an_interrupted_job_goes_on_where_it_was(study, tmp_path):
+    whole = tmp_path / "whole"
+    share(study, whole, 0, 1)
+    cut = tmp_path / "cut"
+    share(study, cut, 1, 2)  # of two ranks only one ends
+    calls = []
+    share(study, cut, 0, 1, calls)
+    assert calls == [0, 2, 4], "what the other rank finished is not done again"
+    assert (cut / "a.json").read_bytes() == (whole / "a.json").read_bytes()
+
+
+def test_scratch_belongs_to_one_job(tmp_path):
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"one")
+    folder = sharing.claim(tmp_path / "scratch", 0, CONFIG, weights)
+    (folder / "finished").touch()
+    assert (sharing.claim(folder, 0, CONFIG, weights) / "finished").exists(), "the same job finds what it finished"
+    weights.write_bytes(b"two")
+    assert not (sharing.claim(folder, 0, CONFIG, weights) / "finished").exists(), "other weights: nothing is kept"
+    (folder / "finished").touch()
+    assert not (sharing.claim(folder, 0, dataclasses.replace(CONFIG, seed=1), weights) / "finished").exists()
+    sharing.release(folder, 0)
+    assert not folder.exists()
 
 
 def test_images_without_objects_are_part_of_the_data(tiny_coco):

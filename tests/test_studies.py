@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from deepmask import masks, proposals
+from deepmask import masks, results_file
 from deepmask.__main__ import main
 from deepmask.config import ConfigError, load
 from deepmask.notebooks import NotebookError, normalise
@@ -42,6 +42,18 @@ def test_edited_parameters_of_a_run_folder_are_kept(tmp_path):
     (folder / "params.yaml").write_text(text.replace("samples:", "sample:"))
     with pytest.raises(ConfigError, match="'sample'"):
         prepare(folder, "smoke")
+
+
+def test_parameters_are_changed_by_name(tmp_path):
+    folder = prepare(tmp_path / "run", "smoke", changes=["train.samples=256", "data.train_folder=train", "ranks=2"])
+    config = load(folder / "params.yaml")
+    assert (config.train.samples, config.data.train_folder, config.ranks) == (256, "train", 2)
+    assert load(prepare(folder, "smoke", changes=["train.samples=32"]) / "params.yaml").train.samples == 32
+    assert load(folder / "params.yaml").ranks == 2, "what was changed before stays"
+    for change, named in [("train.sample=1", "'sample'"), ("train", "section.key=value"), ("ranks.a=1", "ranks")]:
+        with pytest.raises(ConfigError, match=named):
+            prepare(tmp_path / "other", "smoke", changes=[change])
+    assert not (tmp_path / "other" / "params.yaml").exists(), "nothing wrong is written"
 
 
 def test_missing_data_folder_is_named(tmp_path):
@@ -81,7 +93,7 @@ def test_a_notebook_that_failed_is_not_kept(tmp_path):
 
 
 @pytest.fixture
-def results_file(tiny_coco, tmp_path):
+def perfect(tiny_coco, tmp_path):
     """Perfect proposals for every image of the validation file."""
     instances = json.loads((tiny_coco / "annotations/instances_val.json").read_text())
     sizes = {image["id"]: (image["height"], image["width"]) for image in instances["images"]}
@@ -91,13 +103,13 @@ def results_file(tiny_coco, tmp_path):
         rles = [masks.from_segmentation(a["segmentation"], *size) for a in of_image]
         boxes = np.array([a["bbox"] for a in of_image]).reshape(-1, 4)
         made.append(Proposals.ranked(image_id, np.linspace(1, 0.5, len(rles)), boxes, rles))
-    proposals.write(tmp_path / "perfect.json", made)
+    results_file.write(tmp_path / "perfect.json", made)
     return tmp_path / "perfect.json"
 
 
-def test_evaluate_prints_the_metrics_of_any_results_file(tiny_coco, results_file, capsys):
+def test_evaluate_prints_the_metrics_of_any_results_file(tiny_coco, perfect, capsys):
     annotations = str(tiny_coco / "annotations/instances_val.json")
-    assert main(["evaluate", str(results_file), "--annotations", annotations]) == 0
+    assert main(["evaluate", str(perfect), "--annotations", annotations]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("AR@10", "AR@100", "AR@1000", "AUC", "AUC_S", "boxes", "masks"))
     boxes = next(line for line in printed.splitlines() if line.startswith("boxes"))
@@ -108,7 +120,10 @@ def test_errors_of_a_user_end_in_one_sentence(tiny_coco, tmp_path, capsys):
     annotations = str(tiny_coco / "annotations/instances_val.json")
     for arguments, named in [
         (["evaluate", str(tmp_path / "no.json"), "--annotations", annotations], "no.json"),
-        (["train", "--study", str(tmp_path), "--params", str(tmp_path / "p.yaml"), "--variant", "deepmask"], "p.yaml"),
+        (
+            ["job", "train", "--study", str(tmp_path), "--params", str(tmp_path / "p.yaml"), "--variant", "deepmask"],
+            "p.yaml",
+        ),
         (["study", str(tmp_path / "run"), "--profile", "tiny"], "'tiny'"),
     ]:
         assert main(arguments) == 1

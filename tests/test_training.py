@@ -162,7 +162,7 @@ with process_group() as (rank, ranks):
     torch.manual_seed(0)
     model = DeepMask(geometry, ModelConfig(width=0.05, rank=8, score_hidden=(8, 12), dropout=0.0))
     sampler = PatchSampler(dataset, geometry, SamplingConfig(min_area=4, min_side=1), seed=0)
-    config = TrainConfig(samples=48, batch=8, optimiser="sgd", lr=0.01, warmup=0, checkpoint_every=100)
+    config = TrainConfig(samples=48, batch=8, optimiser="sgd", lr=0.01, warmup=0, precision="fp32")
     train(model, sampler, config, checkpoint=out / "c.pt", rank=rank, ranks=ranks)
     if rank == 0:
         save_tensors(out / f"{ranks}.safetensors", model.state_dict(), {})

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from deepmask import masks
 from deepmask.data.categories import categories as catalogue

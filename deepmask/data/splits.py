@@ -14,7 +14,7 @@ from deepmask.config import DataConfig
 from deepmask.data.coco import DataError, InstanceDataset
 from deepmask.paths import Study
 
-SPLITS = ("train", "tune", "report")
+SPLITS = ("train", "tune", "report", "val")  # val: tune, report and what is neither
 
 
 def folder(config: DataConfig, study: Study) -> Path:
@@ -23,16 +23,23 @@ def folder(config: DataConfig, study: Study) -> Path:
 
 
 def load(config: DataConfig, study: Study, split: str) -> InstanceDataset:
-    """The images and instances of one of SPLITS; raises DataError."""
+    """The images and instances of one of SPLITS; raises DataError.
+
+    With `tuning_images` 0 nothing is kept back for tuning, and all of val may be reported on.
+    """
     root = folder(config, study)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; set data.root to a COCO-format folder, or draw scenes first")
     if split == "train":
         return InstanceDataset.read(root / config.train, root / config.train_folder)
     val = InstanceDataset.read(root / config.val, root / config.val_folder)
+    if split == "val":
+        return val
     tuning = min(config.tuning_images, len(val) // 4)
-    if not tuning:
-        raise DataError(f"{root / config.val}: has {len(val)} images; at least 4 are needed to tune and to report")
+    if not tuning and (config.tuning_images or split == "tune"):
+        raise DataError(
+            f"{root / config.val}: has {len(val)} images; tuning needs at least 4, and data.tuning_images above 0"
+        )
     if split == "tune":
         return val.images_subset(np.arange(len(val) - tuning, len(val)))
     return val.images_subset(np.arange(min(config.reported_images, len(val) - tuning)))

@@ -16,7 +16,7 @@ Job = Callable[[Study, Config, str, int, int], None]  # study, configuration, va
 def start(
     name: str, job: Job, study: Study, params: str | Path, profile: str | None, variant: str = "", ranks: int = 0
 ) -> None:
-    """Run the command `name` of `python -m deepmask`, which is `job`, on `ranks` processes.
+    """Run `python -m deepmask job NAME`, which is `job`, on `ranks` processes.
 
     0 means one per GPU, or per core that this process may use; a single rank runs in this process.
     Raises ConfigError or LaunchError.
@@ -27,6 +27,6 @@ def start(
         with distributed.process_group() as (rank, ranks):
             job(study, config, variant, rank, ranks)
         return
-    arguments = [name, "--study", str(study.root), "--params", str(params)]
+    arguments = ["job", name, "--study", str(study.root), "--params", str(params)]
     arguments += ["--profile", profile] if profile else []
     distributed.launch([*arguments, "--variant", variant] if variant else arguments, ranks)

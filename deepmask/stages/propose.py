@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from deepmask import device as devices
-from deepmask import distributed, files, proposals
+from deepmask import distributed, files, results_file
 from deepmask.config import Config
 from deepmask.data import splits
-from deepmask.data.coco import InstanceDataset
 from deepmask.evaluation import evaluate
 from deepmask.inference import DensePass, Paster, best_cells
 from deepmask.paths import Study
 from deepmask.proposals import Proposals
-from deepmask.stages import launch
+from deepmask.stages import launch, sharing
 from deepmask.systems import SYSTEMS
 from deepmask.weights import load_model
 
@@ -37,13 +35,16 @@ def job(study: Study, config: Config, variant: str, rank: int, ranks: int) -> No
     settings = config.propose
     octaves = settings.scales + ((settings.zoom,) if any(s.zoom for s in systems.values()) else ())
 
-    def at_thresholds(image: np.ndarray) -> dict[str, Proposals]:
-        dense = DensePass(networks[variant], image, settings.scales)
+    def at_thresholds(i: int) -> tuple[dict[str, Proposals], float]:
+        start = time.perf_counter()
+        dense = DensePass(networks[variant], tune.image(i), settings.scales)
         paster = Paster(dense, best_cells(dense.scores(), settings.tuning_count))
-        return {f"{variant}-{t}": paster.proposals(t) for t in settings.thresholds}
+        made = {str(t): paster.proposals(t) for t in settings.thresholds}
+        return made, time.perf_counter() - start
 
-    def at(threshold: float) -> Callable[[np.ndarray], dict[str, Proposals]]:
-        def propose(image: np.ndarray) -> dict[str, Proposals]:
+    def at(threshold: float) -> Callable[[int], tuple[dict[str, Proposals], float]]:
+        def propose(i: int) -> tuple[dict[str, Proposals], float]:
+            image, start = report.image(i), time.perf_counter()
             passes = {name: DensePass(network, image, octaves) for name, network in networks.items()}
             scores = {name: passes[name].scores() for name in sorted({s.scores for s in systems.values()})}
             made = {}
@@ -51,50 +52,22 @@ def job(study: Study, config: Config, variant: str, rank: int, ranks: int) -> No
                 used = len(settings.scales) + system.zoom
                 cells = best_cells(scores[system.scores][:used], settings.count)
                 made[key] = Paster(passes[system.masks], cells).proposals(threshold)
-            return made
+            return made, time.perf_counter() - start
 
         return propose
 
-    folder = study.proposals(variant, variant).parent
-    tune = splits.load(config.data, study, "tune")
-    names = [f"{variant}-{t}" for t in settings.thresholds]
-    propose_all(tune, folder / "tuning", names, at_thresholds, rank, ranks)
-    aucs = [evaluate(tune, proposals.read(folder / "tuning" / f"{name}.json")).auc() for name in names]
+    tune, report = (splits.load(config.data, study, split) for split in ("tune", "report"))
+    weights = [study.weights(name) for name in networks]
+    scratch = sharing.claim(study.scratch(f"propose-{variant}"), rank, config.data, settings, *weights)
+    tuning = {str(t): scratch / "tuning" / f"{t}.json" for t in settings.thresholds}
+    sharing.propose_all(tune, tuning, at_thresholds, scratch / "tuning", rank, ranks)
+    distributed.barrier()
+    aucs = [evaluate(tune, results_file.read(path)).auc() for path in tuning.values()]
     threshold = settings.thresholds[int(np.argmax(aucs))]
-    report = splits.load(config.data, study, "report")
-    propose_all(report, folder, list(systems), at(threshold), rank, ranks)
+    outputs = {key: study.proposals(variant, key) for key in systems}
+    sharing.propose_all(report, outputs, at(threshold), scratch, rank, ranks)
     if rank == 0:
-        shutil.rmtree(folder / "tuning")
         table = pd.DataFrame({"threshold": settings.thresholds, "mask_auc": aucs})
         table["chosen"] = table.threshold == threshold
         files.write_csv(study.result("tuning", f"{variant}.csv"), table)
-
-
-def propose_all(
-    dataset: InstanceDataset,
-    folder: Path,
-    names: Sequence[str],
-    propose: Callable[[np.ndarray], dict[str, Proposals]],
-    rank: int,
-    ranks: int,
-) -> None:
-    """Write folder/NAME.json for each name, all ranks sharing the images of `dataset`.
-
-    `propose`: image -> proposals by name.  The bytes do not depend on the number of ranks.
-    """
-    bounds = np.linspace(0, len(dataset), ranks + 1).astype(int)  # neighbours stay together, so parts only join
-    parts = folder / "parts"
-    with contextlib.ExitStack() as stack:
-        writers = {name: stack.enter_context(proposals.Writer(parts / f"{name}.{rank}.json")) for name in names}
-        shard = range(bounds[rank], bounds[rank + 1])
-        for i in distributed.progress(shard, rank, desc=f"propose {names[0]}", unit="image"):
-            made = propose(dataset.image(i))
-            for name in names:
-                writers[name].add(made[name].of(dataset.image_ids[i]))
-    distributed.barrier()
-    if rank == 0:
-        for name in names:
-            files = [parts / f"{name}.{r}.json" for r in range(ranks)]
-            proposals.join(files, folder / f"{name}.json")
-        shutil.rmtree(parts)
-    distributed.barrier()
+    sharing.release(scratch, rank)

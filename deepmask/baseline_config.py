@@ -1,0 +1,172 @@
+"""Settings of the classical methods and of what they share, with reasons and the published values (paper: section 4).
+
+The defaults are for photographs of 640 x 480 pixels and were chosen on training images of COCO.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+
+class BaselineError(ValueError):
+    """A baseline cannot run as asked; the message says why."""
+
+
+@dataclass(frozen=True)
+class ForestConfig:
+    """How a structured forest is trained; "published" are the settings of the publication's code."""
+
+    trees: int = 8  # published: 8, of which the detector evaluates 4 per position
+    patches: int = 50_000  # per tree, half of them near boundaries; published: 1,000,000, for little more accuracy
+    images: int = 200  # training images at most; published: the 200 of BSDS500's training set
+    depth: int = 64  # published: 64
+    leaf: int = 8  # patches in a leaf at least; published: 8
+    fraction: float = 0.25  # of the features, that a tree may use, so that trees differ; published: 1/4
+    pairs: int = 128  # pixel pairs that stand for a segmentation in a node; published: 256
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EdgesConfig:
+    """The edge detector of the classical methods, and what it learns from."""
+
+    model: str | None = None  # a forest in OpenCV's format, such as its published model.yml.gz; null: train one
+    bsds500: str | None = None  # folder of BSDS500, to train on, as published; null: on masks of the training split
+    scales: tuple[float, ...] = (0.5, 1.0, 2.0)  # of the image; published: the same
+    forest: ForestConfig = field(default_factory=ForestConfig)
+
+
+@dataclass(frozen=True)
+class EdgeBoxesConfig:
+    """Settings for 640 x 480 photographs; "published" are the defaults of the publication and its code."""
+
+    alpha: float = 0.65  # IoU of neighbouring windows of the search, which sets its step; published: .65
+    beta: float = 0.75  # IoU at which the worse of two boxes is dropped; published: .75, .9 for recall at high IoU
+    eta: float = 1.0  # factor on beta after each box kept; published: 1, .9996 for average recall of 1000 boxes
+    min_score: float = 0.01  # of boxes; published: .01
+    min_edge: float = 0.1  # strength of edge pixels that count; published: .1
+    merge: float = 0.5  # summed change of orientation at which an edge group ends; published: .5
+    min_group: float = 0.5  # summed strength of edge groups that count; published: .5
+    max_aspect: float = 3.0  # of boxes; published: 3
+    min_area: float = 1000.0  # px^2 of boxes; published: 1000
+    gamma: float = 2.0  # exponent of the affinity of edge groups; published: 2
+    kappa: float = 1.5  # exponent of a box's size in the denominator of its score; published: 1.5
+
+
+@dataclass(frozen=True)
+class GeodesicConfig:
+    """Settings for 640 x 480 photographs, chosen on training images unless a published value is named."""
+
+    superpixels: int = 1000  # more find smaller objects, but spend the list on them
+    gain: float = 3.0  # on edge strengths, as our forest's are weak for a third power; published: 1
+    power: float = 3.0  # crossing a border costs (gain x strength)^power + step; published: 3
+    step: float = 0.002  # so that even a border without strength costs something; published: .002
+    seed_area: float = 0.5  # a seed is farthest by distance x area^this; 0, as published, prefers specks
+    level_ratio: float = 0.85  # two levels of one map are never closer in size, as the last tiers drop those
+    largest: float = 0.75  # fraction of the image that a proposal may cover; published: .75
+    smallest_inner: float = 0.1  # and that one without a seed has to; published: .1
+    # seeds, levels per map, and IoU at which proposals are duplicates, as the budget grows.  Published (by Hosang et
+    # al., for seeds and levels): about 1, 2, 10, 33, 64, 131, 406, 616, 1298 and 2090 proposals
+    tiers: tuple[tuple[int, int, float], ...] = (
+        (1, 1, 0.5),
+        (1, 2, 0.5),
+        (3, 2, 0.5),
+        (8, 3, 0.6),
+        (12, 4, 0.7),
+        (18, 5, 0.7),
+        (50, 5, 0.8),
+        (70, 6, 0.85),
+        (125, 7, 0.85),
+        (150, 10, 0.85),
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("superpixels", "gain", "power", "step"):  # without a step, borders may cost nothing
+            if getattr(self, name) <= 0:
+                raise BaselineError(f"geodesic: {name} is {getattr(self, name)}; it has to be above 0")
+        if not self.tiers or any(min(tier) <= 0 for tier in self.tiers):
+            raise BaselineError("geodesic: tiers are triples of seeds, levels and IoU above 0, at least one")
+        if any(later < earlier for pair in pairwise(self.tiers) for earlier, later in zip(*pair, strict=True)):
+            raise BaselineError("geodesic: no number of a tier may be below that of the tier before")
+
+
+@dataclass(frozen=True)
+class RigorConfig:
+    """Settings for 640 x 480 photographs, chosen on training images unless a published value is named."""
+
+    superpixels: int = 1000  # 1500 find slightly better masks, but worse boxes
+    # a border of strength e costs exp(-e / sigma) + floor per pixel.  The largest sigma gives few and good segments,
+    # the smaller ones more and smaller; they come in this order in the list
+    sigmas: tuple[float, ...] = (0.1, 0.05, 0.025)
+    floor: float = 0.002  # so that a strong border still costs its length
+    # seeds as the budget grows; the last is the grid's size.  Published (by Hosang et al.): 1, 4, 9, 16, 25, 64 and
+    # 100 seeds for about 44, 155, 313, 497, 700, 1423 and 1826 proposals
+    seeds: tuple[int, ...] = (1, 4, 9, 16, 25, 64)
+    lambdas: tuple[float, float, int] = (1e-4, 0.5, 10)  # reward per pixel: lowest, highest, number; log-spaced
+    colour_lambdas: tuple[float, float, int] = (0.005, 0.1, 5)  # the same where colours count too, with both signs
+    colour_weight: float = 0.2  # reward per pixel for each unit of Lab (0 to 1) nearer to the seed than the border
+    window: float = 5.0  # half the side of a window about a seed, in mean sides of a superpixel
+    smallest: float = 50.0  # px; no proposal is smaller
+    largest: float = 0.95  # fraction of the image that a proposal may cover
+    # proposals of this IoU are duplicates: what is distinct by the first comes first, the rest by the second follows
+    overlaps: tuple[float, float] = (0.85, 0.95)
+
+    def __post_init__(self) -> None:
+        for name in ("superpixels", "floor", "window"):
+            if getattr(self, name) <= 0:
+                raise BaselineError(f"rigor: {name} is {getattr(self, name)}; it has to be above 0")
+        if not self.sigmas or min(self.sigmas) <= 0:
+            raise BaselineError(f"rigor: sigmas are numbers above 0, at least one, not {self.sigmas}")
+        if not self.seeds or self.seeds[0] < 1 or list(self.seeds) != sorted(set(self.seeds)):
+            raise BaselineError(f"rigor: seeds are ascending numbers from 1 on, at least one, not {self.seeds}")
+        for name in ("lambdas", "colour_lambdas"):
+            low, high, number = getattr(self, name)
+            if not 0 < low < high or number < 2:
+                raise BaselineError(f"rigor: {name} are 0 < lowest < highest and a number from 2 on")
+        if not 0 < self.overlaps[0] <= self.overlaps[1]:
+            raise BaselineError(f"rigor: overlaps are two IoUs above 0, the lower first, not {self.overlaps}")
+
+
+@dataclass(frozen=True)
+class SelectiveSearchConfig:
+    """Settings for 640 x 480 photographs; "published" are those of the fast version and its code."""
+
+    colours: tuple[str, ...] = ("hsv", "lab")  # published: the same
+    scales: tuple[float, ...] = (100.0, 200.0)  # k of the segmentations, larger for fewer; published: 50, 100
+    minimum_area: int = 100  # px of a superpixel, smaller ones are merged; published: k
+    smoothing: float = 0.8  # px, sigma before the segmentation; published: .8
+    similarities: tuple[str, ...] = ("CTSF", "TSF")  # sums of colour, texture, size and fill; published: the same
+    minimum_side: int = 10  # px of a proposal's box; published: 20
+    seed: int = 0  # of the random ranking
+
+
+@dataclass(frozen=True)
+class MCGConfig:
+    """Settings for 640 x 480 photographs, chosen on training images; scales are those of the edge detector."""
+
+    superpixels: int = 2000
+    weights: tuple[float, ...] = (0.0, 1.0, 2.0)  # of the scales in the superpixels and in the hierarchy of all scales
+    regions: tuple[int, ...] = (300, 500, 0)  # that a scale cuts the image into before alignment; 0: the superpixels
+    vectors: tuple[int, int] = (16, 8)  # of the spectral step, in the hierarchy of all scales and in those of one
+    gains: tuple[float, float] = (2.0, 1.0)  # of the spectral step; 0: without it
+    limits: tuple[int, int, int, int] = (1500, 700, 300, 100)  # candidates of 1, 2, 3 and 4 regions, per hierarchy
+    overlap: float = 0.9  # IoU at which candidates are duplicates; published: .95
+    candidates: int = 3000  # that are left for the diverse ranking
+    diversity: float = 0.8  # weight of the score against overlap with better ones; published: .7
+    train_images: int = 200  # whose candidates the ranking learns from
+    samples: tuple[int, int, int] = (100, 100, 150)  # candidates an image, of IoU above .5, above .25, and below
+    trees: int = 50
+    leaf: int = 15  # candidates in a leaf at least
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class BaselinesConfig:
+    """One section a method."""
+
+    edgeboxes: EdgeBoxesConfig = field(default_factory=EdgeBoxesConfig)
+    geodesic: GeodesicConfig = field(default_factory=GeodesicConfig)
+    rigor: RigorConfig = field(default_factory=RigorConfig)
+    selectivesearch: SelectiveSearchConfig = field(default_factory=SelectiveSearchConfig)
+    mcg: MCGConfig = field(default_factory=MCGConfig)

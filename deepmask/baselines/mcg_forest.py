@@ -1,0 +1,105 @@
+"""The forest that ranks MCG's candidates: fitted by scikit-learn, kept and evaluated as plain arrays (section 5)."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numba
+import numpy as np
+from sklearn.ensemble import RandomForestRegressor
+
+from deepmask.baseline_config import BaselineError
+
+_ARRAYS = ("features", "thresholds", "left", "right", "values", "roots")
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """T regression trees in N nodes: (P, F) features of candidates -> expected IoU with the best object."""
+
+    features: np.ndarray  # (N,) int32 which feature a node asks for; -1 for a leaf
+    thresholds: np.ndarray  # (N,) float64 to the left if the feature is not above it
+    left: np.ndarray  # (N,) int32 node
+    right: np.ndarray  # (N,) int32 node
+    values: np.ndarray  # (N,) float64 of leaves
+    roots: np.ndarray  # (T,) int32 node of each tree
+
+    @classmethod
+    def fit(cls, features: np.ndarray, overlaps: np.ndarray, trees: int, leaf: int, seed: int) -> Ranking:
+        """Fit to candidates (P, F) and their IoU (P,); BaselineError if there are none.
+
+        A tree sees half of the candidates, a split a third of the features, a leaf at least `leaf` candidates.
+        """
+        if not len(overlaps):
+            raise BaselineError("mcg: no training image has an object, so nothing can be learned to rank by")
+        forest = RandomForestRegressor(
+            trees, min_samples_leaf=leaf, max_features=1 / 3, max_samples=0.5, random_state=seed, n_jobs=1
+        )
+        parts = [tree.tree_ for tree in forest.fit(features, overlaps).estimators_]
+        sizes = [part.node_count for part in parts]
+        offsets = np.cumsum([0, *sizes[:-1]])
+        joined = {
+            "features": np.concatenate([np.where(p.children_left < 0, -1, p.feature) for p in parts]),
+            "left": np.concatenate([p.children_left + o for p, o in zip(parts, offsets, strict=True)]),
+            "right": np.concatenate([p.children_right + o for p, o in zip(parts, offsets, strict=True)]),
+            "roots": offsets,
+        }
+        thresholds = np.concatenate([p.threshold for p in parts])
+        values = np.concatenate([p.value[:, 0, 0] for p in parts])
+        return cls(**{k: v.astype(np.int32) for k, v in joined.items()}, thresholds=thresholds, values=values)
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """(P,) float64 expected IoU of candidates (P, F)."""
+        return _predict(np.ascontiguousarray(features, np.float32), *(getattr(self, name) for name in _ARRAYS))
+
+    def save(self, path: str | Path) -> None:
+        """Write the arrays as .npz, whole or not at all, the same bytes for the same forest."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".part")
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **{name: getattr(self, name) for name in _ARRAYS})
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Ranking:
+        """A ranking that `save` wrote; nothing in the file is executed.  Raises BaselineError."""
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                ranking = cls(**{name: content[name] for name in _ARRAYS})
+        except FileNotFoundError:
+            raise BaselineError(f"{path}: no such ranking; run the stage `ranking` of a study first") from None
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            raise BaselineError(f"{path}: not a ranking of MCG; run the stage `ranking` of a study again") from None
+        if not ranking._is_sound():
+            raise BaselineError(f"{path}: a damaged ranking of MCG; run the stage `ranking` of a study again")
+        return ranking
+
+    def _is_sound(self) -> bool:
+        """Whether every walk from a root stays in the arrays and ends: children come after their parents."""
+        nodes = len(self.values)
+        if not nodes or any(getattr(self, name).shape != (nodes,) for name in _ARRAYS[:-1]) or self.roots.ndim != 1:
+            return False
+        if any(getattr(self, name).dtype.kind != "i" for name in ("features", "left", "right", "roots")):
+            return False
+        inner = np.flatnonzero(self.features >= 0)
+        after = (self.left[inner] > inner).all() and (self.right[inner] > inner).all()
+        inside = max(self.left[inner].max(initial=0), self.right[inner].max(initial=0)) < nodes
+        finite = np.isfinite(self.values).all() and np.isfinite(self.thresholds).all()
+        roots = len(self.roots) > 0 and 0 <= self.roots.min() and self.roots.max() < nodes
+        return bool(after and inside and finite and roots)
+
+
+@numba.njit(cache=True)
+def _predict(candidates, features, thresholds, left, right, values, roots):
+    scores = np.zeros(len(candidates))
+    for row in range(len(candidates)):
+        for root in roots:
+            node = root
+            while features[node] >= 0:
+                node = left[node] if candidates[row, features[node]] <= thresholds[node] else right[node]
+            scores[row] += values[node]
+    return scores / len(roots)

@@ -1,0 +1,258 @@
+"""Proposals as a COCO results file, which pycocotools and other programs read and write.
+
+A list of one object per proposal: image_id, score, bbox [x, y, width, height] in pixels and/or segmentation as RLE.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmask import masks as mask_ops
+from deepmask.masks import RLE
+from deepmask.proposals import ProposalError, Proposals
+
+CATEGORY = 1  # proposals have no class; COCO tools want one, and 1 exists in every COCO file
+_CHUNK = 1 << 20  # characters that `read` takes from the file at a time
+_SEPARATOR = re.compile(r"\s*([,\]]?)\s*")
+
+
+def write(path: str | Path, proposals: Iterable[Proposals]) -> None:
+    """Write a COCO results file, one proposal per line; the same proposals give the same bytes.
+
+    `proposals` is consumed one image at a time, so it may be a generator that computes them.  The file appears only
+    when all are written.  Raises ProposalError if an image comes twice.
+    """
+    with Writer(path) as writer:
+        for of_image in proposals:
+            writer.add(of_image)
+
+
+class Writer:
+    """A COCO results file that grows image by image, as a context; see `write`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._seen: set[int] = set()
+        self._separator = "[\n"
+
+    def __enter__(self) -> Writer:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self._partial, "w", encoding="ascii", newline="\n")
+        return self
+
+    def add(self, of_image: Proposals) -> None:
+        """Append the proposals of one image; raises ProposalError if it came before."""
+        if of_image.image_id in self._seen:
+            raise ProposalError(f"{self.path}: image {of_image.image_id} was given twice")
+        self._seen.add(of_image.image_id)
+        for line in _lines(of_image):
+            self._append(line)
+
+    def _append(self, line: str) -> None:
+        self._file.write(self._separator + line)
+        self._separator = ",\n"
+
+    def __exit__(self, failed: type | None, *_: object) -> None:
+        with self._file:
+            self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+        if failed:
+            self._partial.unlink(missing_ok=True)
+        else:
+            os.replace(self._partial, self.path)
+
+
+def join(parts: Iterable[str | Path], path: str | Path) -> None:
+    """Write one results file with the entries of `parts`, files of `write`, in their order."""
+    with Writer(path) as writer:
+        for part in parts:
+            with open(part, encoding="ascii") as file:
+                for line in file:
+                    if line.startswith("{"):
+                        writer._append(line.rstrip("\n").removesuffix(","))
+
+
+def read(
+    path: str | Path, image_ids: Collection[int] | None = None, only: Collection[int] | None = None
+) -> dict[int, Proposals]:
+    """Proposals by image id from a COCO results file of any program, sorted by descending score.
+
+    Boxes alone, masks alone (RLE, compressed or not) or both will do; missing boxes are those of the masks.  Category
+    ids are ignored, and equal scores keep the order of the file.  Images that are not in `only` are passed over: a
+    file may cover more than what is asked, and more than fits into memory.  Raises ProposalError if the file is
+    missing or malformed, or if it has an image that is not among `image_ids`.
+    """
+    path = Path(path)
+    collected: dict[int, _Columns] = {}
+    known = None if image_ids is None else {int(i) for i in image_ids}
+    wanted = None if only is None else {int(i) for i in only}
+    for index, entry in enumerate(_entries(path)):
+        try:
+            image_id, score = _number(entry, "image_id"), _number(entry, "score")
+            if image_id not in collected:
+                if type(image_id) is not int or (known is not None and image_id not in known):
+                    raise ProposalError(f"image_id {image_id} is not annotated; do the two files belong together?")
+                if wanted is not None and image_id not in wanted:
+                    continue
+                collected[image_id] = _Columns()
+            collected[image_id].add(index, score, entry.get("bbox"), entry.get("segmentation"))
+        except ProposalError as error:
+            raise ProposalError(f"{path}: entry {index}: {error}") from None
+    return {image_id: collected[image_id].proposals(image_id, path) for image_id in sorted(collected)}
+
+
+class _Columns:
+    """What was read of one image so far; checks that are slow one by one wait for `proposals`."""
+
+    def __init__(self) -> None:
+        self.indices: list[int] = []
+        self.scores: list[float] = []
+        self.boxes: list[list[float] | None] = []
+        self.masks: list[RLE] = []
+        self.size: list[int] | None = None  # one list shared by all masks
+
+    def add(self, index: int, score: float, box: Any, segmentation: Any) -> None:
+        if box is None and segmentation is None:
+            raise ProposalError("has neither bbox nor segmentation; a proposal needs one of them")
+        if box is not None and not (type(box) is list and len(box) == 4 and {*map(type, box)} <= {int, float}):
+            raise ProposalError(f"bbox {box!r:.60} is not [x, y, width, height] in pixels")
+        if (segmentation is None) == bool(self.masks) and self.indices:
+            raise ProposalError("some proposals of its image have a segmentation and others do not")
+        if segmentation is not None:
+            self.masks.append(self._rle(segmentation))
+        self.indices.append(index)
+        self.scores.append(score)
+        self.boxes.append(box)
+
+    def proposals(self, image_id: int, path: Path) -> Proposals:
+        if self.masks:
+            self._check_masks(path)
+            if None in self.boxes:
+                tight = mask_ops.boxes(self.masks).tolist()
+                self.boxes = [t if box is None else box for box, t in zip(self.boxes, tight, strict=True)]
+        boxes = np.array(self.boxes, np.float64)
+        for key, is_finite in (("bbox", np.isfinite(boxes).all(axis=1)), ("score", np.isfinite(self.scores))):
+            if not is_finite.all():
+                raise ProposalError(f"{path}: entry {self.indices[is_finite.argmin()]}: {key} is not finite")
+        return Proposals.ranked(image_id, self.scores, boxes, self.masks or None)
+
+    def _rle(self, segmentation: Any) -> RLE:
+        if type(segmentation) is not dict:
+            raise ProposalError("segmentation is not an RLE with size [height, width] and counts")
+        size, counts = segmentation.get("size"), segmentation.get("counts")
+        if self.size is None:
+            if not (type(size) is list and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
+                raise ProposalError(f"segmentation: size {size!r:.40} is not [height, width] in pixels")
+            self.size = size
+        if size != self.size:
+            raise ProposalError(f"segmentation: size {size} differs from {self.size} of the same image")
+        if type(counts) is str:
+            return {"size": self.size, "counts": counts.encode("ascii", "replace")}
+        try:
+            return mask_ops.from_segmentation({"size": size, "counts": counts}, *size)
+        except mask_ops.MaskError as error:
+            raise ProposalError(f"segmentation: {error}") from None
+
+    def _check_masks(self, path: Path) -> None:
+        """Damaged counts would keep pycocotools busy for ever or make it read beyond their end."""
+        height, width = self.size
+        if _code_pixels([rle["counts"] for rle in self.masks], height * width):
+            return
+        for index, rle in zip(self.indices, self.masks, strict=True):
+            try:
+                mask_ops.from_segmentation(rle, height, width)
+            except mask_ops.MaskError as error:
+                raise ProposalError(f"{path}: entry {index}: segmentation: {error}") from None
+
+
+def _lines(proposals: Proposals) -> Iterator[str]:
+    if not (np.isfinite(proposals.scores).all() and np.isfinite(proposals.boxes).all()):
+        raise ProposalError(f"image {proposals.image_id}: a score or box is not finite")
+    encode = json.JSONEncoder(separators=(",", ":")).encode
+    for index, (score, box) in enumerate(zip(_shortest(proposals.scores), _shortest(proposals.boxes), strict=True)):
+        entry = {"image_id": int(proposals.image_id), "category_id": CATEGORY, "score": score, "bbox": box}
+        if proposals.masks is not None:
+            rle = proposals.masks[index]
+            entry["segmentation"] = {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()}
+        yield encode(entry)
+
+
+def _shortest(values: np.ndarray) -> list:
+    """Python floats with the fewest digits that are still the same float32."""
+    return values.astype(str).astype(np.float64).tolist()
+
+
+def _entries(path: Path) -> Iterator[Any]:
+    """The elements of a JSON list, decoded one by one: as Python objects a whole file could exceed the memory."""
+    try:
+        file = open(path, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ProposalError(f"{path}: cannot read the proposals: {error.strerror}") from None
+    decode = json.JSONDecoder().raw_decode
+    with file:
+        text, position, index = file.read(_CHUNK).lstrip(), 1, 0
+        if not text.startswith("["):
+            raise ProposalError(f"{path}: not a COCO results file; it must be a JSON list of proposals")
+        while True:
+            separator = _SEPARATOR.match(text, position)
+            if separator[1] == "]":
+                return
+            try:
+                if (separator[1] == ",") != (index > 0):
+                    raise ValueError
+                entry, end = decode(text, separator.end())
+            except ValueError:
+                more = file.read(max(_CHUNK, len(text)))
+                if not more:
+                    raise ProposalError(f"{path}: entry {index} is not valid JSON; is the file complete?") from None
+                text, position = text[position:] + more, 0
+                continue
+            yield entry
+            position, index = end, index + 1
+
+
+def _number(entry: Any, key: str) -> float:
+    value = entry.get(key) if type(entry) is dict else None
+    if type(value) in (float, int):
+        return value
+    if type(entry) is not dict:
+        raise ProposalError(f"{entry!r:.40} is not an object with image_id, score, and bbox or segmentation")
+    if key not in entry:
+        raise ProposalError(f"has no {key}; every proposal needs one")
+    raise ProposalError(f"{key} {value!r:.40} is not a number")
+
+
+def _code_pixels(counts: list[bytes], pixels: int) -> bool:
+    """Whether each of these compressed counts stands for that many pixels; all at once, because there are thousands.
+
+    A character carries five bits, least significant first; its bit 5 says that the number goes on, and bit 4 of the
+    last one is the sign.  From the fourth number on each is the difference to the one two before, so the sum of the
+    run lengths is the sum of the numbers, each times the runs that contain it.
+    """
+    digits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
+    sizes = np.array([len(c) for c in counts])
+    if not sizes.all() or digits.max() > 63 or (digits[np.cumsum(sizes) - 1] & 32).any():
+        return False
+    ends = np.flatnonzero((digits & 32) == 0)
+    lengths = np.diff(ends, prepend=-1)
+    starts, longest = ends - lengths + 1, lengths.max()
+    if longest > 7:  # more than 35 bits: no image is that large
+        return False
+    numbers = np.zeros(len(ends), np.int64)
+    for place in range(longest):
+        longer = np.flatnonzero(lengths > place)
+        numbers[longer] |= (digits[starts[longer] + place] & 31).astype(np.int64) << (5 * place)
+    numbers -= ((digits[ends] & 16) > 0) * (np.int64(1) << (5 * lengths))
+    last = np.searchsorted(ends, np.cumsum(sizes) - 1)  # number that ends each code
+    runs = np.diff(last, prepend=-1)
+    times = (np.repeat(last, runs) - np.arange(len(ends))) // 2 + 1
+    first = last - runs + 1
+    times[first] = 1
+    return bool((np.add.reduceat(numbers * times, first) == pixels).all())
