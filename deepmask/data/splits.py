@@ -14,7 +14,7 @@ from deepmask.config import DataConfig
 from deepmask.data.coco import DataError, InstanceDataset
 from deepmask.paths import Study
 
-SPLITS = ("train", "tune", "report", "val")  # val: tune, report and what is neither
+SPLITS = ("train", "tune", "report")
 
 
 def folder(config: DataConfig, study: Study) -> Path:
@@ -23,9 +23,9 @@ def folder(config: DataConfig, study: Study) -> Path:
 
 
 def load(config: DataConfig, study: Study, split: str) -> InstanceDataset:
-    """The images and instances of one of SPLITS; raises DataError.
+    """The images and instances of one of SPLITS, or of "val": tune, report and what is neither.  Raises DataError.
 
-    With `tuning_images` 0 nothing is kept back for tuning, and all of val may be reported on.
+    With `tuning_images` 0 there is no split to tune on, and all of val may be reported on.
     """
     root = folder(config, study)
     if not root.is_dir():
