@@ -53,6 +53,23 @@ def contour(mask: np.ndarray) -> np.ndarray:
     return mask & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
 
 
+def border_map(labels: np.ndarray, pairs: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(H, W) float32: at pixels beside another region, the value of the border between the two; else 0.
+
+    `labels`: (H, W) int regions; `pairs`: (E, 2) regions that touch, the lower first, ascending; `values`: (E,).
+    """
+    drawn = np.zeros(labels.shape, np.float32)
+    size = int(labels.max()) + 1
+    keys = pairs[:, 0].astype(np.int64) * size + pairs[:, 1]
+    for here, beside in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+        a, b = labels[here].astype(np.int64), labels[beside].astype(np.int64)
+        differ = a != b
+        border = values[np.searchsorted(keys, (np.minimum(a, b) * size + np.maximum(a, b))[differ])]
+        for side in (here, beside):
+            drawn[side][differ] = np.maximum(drawn[side][differ], border)
+    return drawn
+
+
 def show(axis: Axes, image: np.ndarray, title: str = "", frame: str | None = None) -> AxesImage:
     """An image (H, W, 3) or (H, W) uint8, or a mask bool, without ticks; `frame` is the colour of a border."""
     limits = {} if image.ndim == 3 else {"cmap": "gray", "vmin": 0, "vmax": 1 if image.dtype == bool else 255}

@@ -50,13 +50,21 @@ class Rigor:
         """
         superpixels = sp.segment(edges.mean(axis=0, dtype=np.float32), self.config.superpixels)
         found = segments(image, superpixels, self.config)
-        order = np.lexsort((-contrasts(superpixels, found.members), found.tiers, found.sigmas))
-        members = found.members[order]
-        low, high = self.config.overlaps
-        members = members[sp.distinct(members, superpixels.areas, high)]
-        first = sp.distinct(members, superpixels.areas, low)
-        members = np.concatenate([members[first], np.delete(members, first, axis=0)])
+        members = found.members[arrange(found, superpixels, self.config.overlaps)[0]]
         return sp.proposals(superpixels, members, 1 / np.arange(1, len(members) + 1), self.count)
+
+
+def arrange(found: Segments, superpixels: Superpixels, overlaps: tuple[float, float]) -> tuple[np.ndarray, int]:
+    """(K,) int64 indices of the segments in the order of the list, and how many of these come by their budget.
+
+    A larger sigma comes first, then a smaller tier, inside a tier the stronger contrast.  Segments whose IoU with one
+    before reaches the first of the `overlaps` follow behind all others, and those that reach the second are dropped.
+    """
+    low, high = overlaps
+    order = np.lexsort((-contrasts(superpixels, found.members), found.tiers, found.sigmas))
+    order = order[sp.distinct(found.members[order], superpixels.areas, high)]
+    first = sp.distinct(found.members[order], superpixels.areas, low)
+    return np.concatenate([order[first], np.delete(order, first)]), len(first)
 
 
 def segments(image: np.ndarray, superpixels: Superpixels, config: RigorConfig) -> Segments:
