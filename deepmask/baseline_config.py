@@ -39,11 +39,14 @@ class EdgesConfig:
 
 @dataclass(frozen=True)
 class EdgeBoxesConfig:
-    """Settings for 640 x 480 photographs; "published" are the defaults of the publication and its code."""
+    """Settings for 640 x 480 photographs; "published" are the defaults of the publication and its code.
+
+    beta and eta were chosen on 85 training photographs, where they are better than the published ones at every count.
+    """
 
     alpha: float = 0.65  # IoU of neighbouring windows of the search, which sets its step; published: .65
-    beta: float = 0.75  # IoU at which the worse of two boxes is dropped; published: .75, .9 for recall at high IoU
-    eta: float = 1.0  # factor on beta after each box kept; published: 1, .9996 for average recall of 1000 boxes
+    beta: float = 0.7  # IoU at which the worse of two boxes is dropped; published: .75, .9 for recall at high IoU
+    eta: float = 0.9998  # factor on beta after each box kept; published: 1, .9996 for average recall of 1000 boxes
     min_score: float = 0.01  # of boxes; published: .01
     min_edge: float = 0.1  # strength of edge pixels that count; published: .1
     merge: float = 0.5  # summed change of orientation at which an edge group ends; published: .5
