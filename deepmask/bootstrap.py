@@ -31,12 +31,15 @@ def interval(recall: Recall, metric: str, resamples: int = 1000, seed: int = 0) 
     return _interval(_ratio(found.sum(), objects.sum()), _ratio(weights @ found, weights @ objects))
 
 
-def paired_bootstrap(a: Recall, b: Recall, metric: str, resamples: int = 1000, seed: int = 0) -> Interval:
+def paired_bootstrap(
+    a: Recall, b: Recall, metric: str, resamples: int = 1000, seed: int = 0, metric_b: str | None = None
+) -> Interval:
     """Uncertainty of `metric` of `a` minus that of `b`, both on the same resampled images.
 
+    `metric_b`: the metric of `b` if it is another one, to compare a hundred proposals with a thousand.
     `a` and `b` must be evaluations of the same objects (ValueError), for example both `only` the same selection.
     """
-    (found_a, objects), (found_b, objects_b) = _per_image(a, metric), _per_image(b, metric)
+    (found_a, objects), (found_b, objects_b) = _per_image(a, metric), _per_image(b, metric_b or metric)
     if not np.array_equal(a.image_ids, b.image_ids) or not np.array_equal(objects, objects_b):
         raise ValueError("a paired bootstrap needs two evaluations of the same images and objects")
     weights = _weights(len(objects), resamples, seed)
