@@ -92,6 +92,10 @@ class Measurements:
             return float("inf")
         return float(np.exp(np.interp(ar, curve.ar, np.log(curve["count"]))))
 
+    def seconds(self, label: str) -> float:
+        """Seconds per image of a method, by the label of its row, edges included."""
+        return float(_only(self.table("tables", "speed.csv"), method=label)["seconds"])
+
     def last(self, variant: str) -> pd.Series:
         """The last look of a training run at the held-out patches."""
         return self.table("training", f"{variant}.csv").iloc[-1]

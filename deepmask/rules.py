@@ -33,23 +33,20 @@ def fewer(measured: Measurements) -> Verdict:
 
 
 def zoom_costs(measured: Measurements) -> Verdict:
-    seconds = measured.table("tables", "speed.csv").set_index("method").seconds
-    ratio = seconds["DeepMaskZoom"] / seconds["DeepMask"]
+    ratio = measured.seconds("DeepMaskZoom") / measured.seconds("DeepMask")
     return threshold(ratio, 1.1, f"{ratio:.2f} times", "of DeepMask's seconds, on one core")
 
 
 def faster_than(other: str, factor: float) -> Callable[[Measurements], Verdict]:
     def judge(measured: Measurements) -> Verdict:
-        seconds = measured.table("tables", "speed.csv").set_index("method").seconds
-        ratio = seconds[CLASSICAL[other].label] / seconds["DeepMask"]
+            ratio = measured.seconds(CLASSICAL[other].label) / measured.seconds("DeepMask")
         return threshold(ratio, factor, f"{ratio:.2f} times DeepMask's", "both on one core, edges included")
 
     return judge
 
 
 def full_is_slower(measured: Measurements) -> Verdict:
-    seconds = measured.table("tables", "speed.csv").set_index("method").seconds
-    ratio = seconds["DeepMaskFull"] / seconds["DeepMask"]
+    ratio = measured.seconds("DeepMaskFull") / measured.seconds("DeepMask")
     return threshold(ratio, 1.2, f"{ratio:.2f} times", "of DeepMask's seconds, on one core")
 
 
