@@ -39,7 +39,7 @@ def zoom_costs(measured: Measurements) -> Verdict:
 
 def faster_than(other: str, factor: float) -> Callable[[Measurements], Verdict]:
     def judge(measured: Measurements) -> Verdict:
-            ratio = measured.seconds(CLASSICAL[other].label) / measured.seconds("DeepMask")
+        ratio = measured.seconds(CLASSICAL[other].label) / measured.seconds("DeepMask")
         return threshold(ratio, factor, f"{ratio:.2f} times DeepMask's", "both on one core, edges included")
 
     return judge
