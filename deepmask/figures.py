@@ -66,12 +66,14 @@ DASHES = {
     "MCG": (0, (6, 1.5, 1, 1.5, 1, 1.5)),
 }
 PANELS = (  # letter in Figure 4, kind, group, title
+    ("a", "bbox", "pascal", "Boxes, PASCAL"),
     ("b", "bbox", "all", "Boxes"),
     ("c", "segm", "all", "Segmentations"),
     ("d", "segm", "small", "Small objects"),
     ("e", "segm", "medium", "Medium objects"),
     ("f", "segm", "large", "Large objects"),
 )
+WIDE = ("pascal", "all")  # groups whose panels stand in the upper row
 
 
 def save(fig: Figure, path: str | Path) -> list[Path]:
@@ -90,18 +92,19 @@ def colour(method: str) -> str:
     return COLOURS.get(paper.METHODS.get(method, method), "#7f7f7f")
 
 
-def ar_curves(curves: pd.DataFrame) -> Figure:
-    """Figure 4 b-f: AR against the number of proposals, for boxes, segmentations and three sizes of objects.
+def ar_curves(curves: pd.DataFrame, panels: Sequence[tuple[str, str, str, str]] = PANELS) -> Figure:
+    """Figure 4 a-f: AR against the number of proposals, for boxes, segmentations and three sizes of objects.
 
-    `curves`: columns method, kind ("bbox", "segm"), group ("all", "small", "medium", "large"), count, ar, and label
-    if ours is to be named differently.  Panels without data are left out; ValueError if none has any.
+    `curves`: columns method, kind ("bbox", "segm"), group ("pascal", "all", "small", "medium", "large"), count, ar, and
+    label if ours is to be named differently; `panels`: letter, kind, group and title of each.  Panels without data are
+    left out; ValueError if none has any.
     """
     curves = curves.dropna(subset=["ar"])
     if curves.empty:
         raise ValueError("no curve to draw; measure at least one method on images with objects")
     groups = curves.groupby(["kind", "group"])["ar"].count()
-    panels = [panel for panel in PANELS if groups.get(panel[1:3], 0)]
-    wide, narrow = [p for p in panels if p[2] == "all"], [p for p in panels if p[2] != "all"]
+    panels = [panel for panel in panels if groups.get(panel[1:3], 0)]
+    wide, narrow = [p for p in panels if p[2] in WIDE], [p for p in panels if p[2] not in WIDE]
     with mpl.rc_context(STYLE):
         fig = plt.figure(figsize=(9.6, 3.3 * bool(wide) + 2.9 * bool(narrow)), layout="constrained")
         fig.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
@@ -117,7 +120,7 @@ def ar_curves(curves: pd.DataFrame) -> Figure:
                 ax.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1000"])
                 ax.minorticks_off()
                 ax.set_xlim(1, max(part["count"].max(), 2))
-                ax.set_title(f"({letter}) {title}")
+                ax.set_title(f"({letter}) {title}" if letter else title)
                 ax.set_xlabel("proposals per image")
         _label_ends(fig, fig.axes)
         return _finished(fig)

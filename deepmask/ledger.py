@@ -62,8 +62,8 @@ CLAIMS = (
         "3.2",
         "Training masks on positives only is critical for categories that were not seen in training",
         "–",
-        "held-out patches of unseen and of novel categories are both segmented better than with negatives, too",
-        held_out("masknegatives", ("unseen", "novel")),
+        "DeepMask20 segments held-out patches of unseen and of novel categories better than if it had negatives, too",
+        held_out("deepmask20", "masknegatives20", ("unseen", "novel")),
     ),
     Claim(
         "trained-upsampling",
@@ -79,7 +79,7 @@ CLAIMS = (
         "Downsampling the ground truth instead of upsampling the output is slightly less accurate",
         "–",
         "held-out patches of all three groups are segmented better by upsampling",
-        held_out("masksmall", ("seen", "unseen", "novel")),
+        held_out("deepmask", "downsampled", ("seen", "unseen", "novel")),
     ),
     Claim(
         "training-time",

@@ -83,9 +83,11 @@ def localization(measured: Measurements) -> Verdict:
     return Verdict(found.verdict, found.ours, f"{best['first']} less DeepMask, 100 masks at IoU .9: {found.reason}")
 
 
-def held_out(variant: str, groups: tuple[str, ...]) -> Callable[[Measurements], Verdict]:
+def held_out(variant: str, ablation: str, groups: tuple[str, ...]) -> Callable[[Measurements], Verdict]:
+    """A network against its ablation on held-out patches."""
+
     def judge(measured: Measurements) -> Verdict:
-        ours, other = measured.last("deepmask"), measured.last(variant)
+        ours, other = measured.last(variant), measured.last(ablation)
         gaps = {group: float(ours[f"iou_{group}"] - other[f"iou_{group}"]) for group in groups}
         text = ", ".join(f"{group} {gap:+.3f}" for group, gap in gaps.items())
         good = all(gap > 0 for gap in gaps.values())
