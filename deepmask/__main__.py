@@ -62,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change parameters: data.seed=1")
     command.set_defaults(run=_study)
 
+    command = commands.add_parser("readme", help="write the results of the study into README.md")
+    command.add_argument("--check", action="store_true", help="change nothing; exit status 1 if it is out of date")
+    command.set_defaults(run=_readme)
+
     command = commands.add_parser("normalise", help="executed notebook without times, paths and progress")
     command.add_argument("source", type=Path)
     command.add_argument("destination", type=Path)
@@ -138,6 +142,19 @@ def _study(options: argparse.Namespace) -> None:
     from deepmask.studies import prepare
 
     print(prepare(options.folder, options.profile, options.data, options.set))
+
+
+def _readme(options: argparse.Namespace) -> int:
+    from deepmask import readme
+    from deepmask.paths import REPOSITORY, Study
+
+    path, study = REPOSITORY / "README.md", Study(REPOSITORY)
+    if options.check:
+        current = readme.updated(path.read_text(encoding="utf-8"), study) == path.read_text(encoding="utf-8")
+        print("README.md shows the current results" if current else "README.md is out of date: run it without --check")
+        return int(not current)
+    print("README.md updated" if readme.update(path, study) else "README.md shows the current results")
+    return 0
 
 
 def _normalise(options: argparse.Namespace) -> None:

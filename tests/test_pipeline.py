@@ -48,7 +48,7 @@ FLOORS = [
         "baselines",
         "detection",
     },
-    {"report", "figures", "pictures", "matches"},
+    {"report", "figures", "pictures", "matches", "claims", "rules", "ledger", "readme"},
     {"stages", "studies", "notebooks", "methods", "__main__"},
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
