@@ -31,9 +31,12 @@ class WithEdges:
         return self.method(image, None if self.detector is None else self.detector(image))
 
 
-def load(key: str, study: Study, config: Config, count: int = 1000) -> ProposalMethod:
+def load(
+    key: str, study: Study, config: Config, count: int = 1000, threshold: float | None = None
+) -> ProposalMethod:
     """A method of SYSTEMS or CLASSICAL with the weights and forests of a study, ready for any image.
 
+    `threshold`: the probability at which networks cut their masks; None is the one that was chosen on tuning images.
     Raises ConfigError on another key, and WeightsError or BaselineError if the study has not made what it needs.
     """
     if key not in SYSTEMS and key not in CLASSICAL:
@@ -58,7 +61,7 @@ def load(key: str, study: Study, config: Config, count: int = 1000) -> ProposalM
         octaves,
         scorer=networks[system.scores],
         count=count,
-        threshold=_threshold(study, config, system.masks),
+        threshold=threshold or _threshold(study, config, system.masks),
         name=system.name,
     )
 

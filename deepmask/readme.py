@@ -48,6 +48,10 @@ def update(path: Path, study: Study) -> bool:
     return new != text
 
 
+def _line(claim: dict[str, str]) -> str:
+    return f"- {claim['statement']} ({claim['section']}): {claim['ours']}; {claim['reason']}."
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
