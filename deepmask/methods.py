@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from deepmask import device as devices
 from deepmask import files, masks, pictures, results_file
 from deepmask.config import Config, ConfigError
 from deepmask.data.coco import read_image
@@ -52,7 +53,7 @@ def load(key: str, study: Study, config: Config, count: int = 1000) -> ProposalM
 
     system = SYSTEMS[key]
     octaves = config.propose.scales + ((config.propose.zoom,) if system.zoom else ())
-    networks = {name: load_model(study.weights(name)) for name in {system.masks, system.scores}}
+    networks = {name: load_model(study.weights(name), devices.device()) for name in {system.masks, system.scores}}
     return DeepMaskProposer(
         networks[system.masks],
         octaves,
