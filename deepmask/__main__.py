@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+JOBS = ("pretrain", "train", "propose", "edges", "ranking", "baseline", "detection_proposals", "detection")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; user errors end in one sentence on stderr and exit status 1."""
@@ -33,9 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_scenes)
 
     command = commands.add_parser("job", help="one job of a study (what the notebooks start on every core)")
-    command.add_argument("job", choices=("pretrain", "train", "propose", "edges", "ranking", "baseline"))
+    command.add_argument("job", choices=JOBS)
     _study_options(command)
-    command.add_argument("--variant", default="", help="a network (train, propose) or a classical method (baseline)")
+    command.add_argument("--variant", default="", help="a network (train, propose) or a method (baseline, detection)")
     command.set_defaults(run=_job)
 
     command = commands.add_parser("propose", help="proposals of image files, by any method")

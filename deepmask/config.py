@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import yaml
 
 from deepmask.baseline_config import BaselinesConfig, EdgesConfig
+from deepmask.detection_config import DetectionConfig
 from deepmask.geometry import Geometry
 
 T = TypeVar("T")
@@ -139,6 +140,7 @@ class Config:
     propose: ProposeConfig = field(default_factory=ProposeConfig)
     edges: EdgesConfig = field(default_factory=EdgesConfig)
     baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     external: dict[str, str] = field(default_factory=dict)  # rows of other programs: name -> COCO results file
 

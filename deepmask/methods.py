@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from deepmask import device as devices
 from deepmask import files, masks, pictures, results_file
 from deepmask.config import Config, ConfigError
 from deepmask.data.coco import read_image
@@ -55,7 +56,7 @@ def load(
 
     system = SYSTEMS[key]
     octaves = config.propose.scales + ((config.propose.zoom,) if system.zoom else ())
-    networks = {name: load_model(study.weights(name)) for name in {system.masks, system.scores}}
+    networks = {name: load_model(study.weights(name), devices.device()) for name in {system.masks, system.scores}}
     return DeepMaskProposer(
         networks[system.masks],
         octaves,

@@ -25,6 +25,7 @@ FLOORS = [
         "masks",
         "config",
         "baseline_config",
+        "detection_config",
         "paths",
         "paper",
         "device",

@@ -1,0 +1,110 @@
+"""Stage: Fast R-CNN on the proposals of one method, with 10 to 2000 of them (paper: section 4, Detection; Figure 5)."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from deepmask import config as configs
+from deepmask import device as devices
+from deepmask import distributed, files, results_file
+from deepmask.config import Config
+from deepmask.data.coco import InstanceDataset
+from deepmask.detection.inference import detect
+from deepmask.detection.model import FastRCNN
+from deepmask.detection.training import train
+from deepmask.detection.voc_map import Detections, average_precisions, mean_ap
+from deepmask.model import Trunk
+from deepmask.paths import Study
+from deepmask.proposals import Proposals
+from deepmask.stages import detection_proposals as proposing
+from deepmask.stages import launch, sharing
+from deepmask.systems import CLASSICAL, SYSTEMS
+from deepmask.weights import load_tensors, save_tensors
+
+
+def run(study: Study, params: str | Path, profile: str | None, source: str, ranks: int = 0) -> None:
+    """Propose on every core or GPU, then start `job` on as many of them as a batch has images; see `launch.start`."""
+    config = configs.load(params, profile)
+    proposing.run(study, params, profile, source, ranks=ranks)
+    ranks = min(ranks or config.ranks or distributed.available_ranks(), config.detection.images)
+    launch.start("detection", job, study, params, profile, source, ranks=ranks)
+    shutil.rmtree(proposing.scratch(study, source), ignore_errors=True)
+
+
+def job(study: Study, config: Config, source: str, rank: int, ranks: int) -> None:
+    """Train the detector on the proposals that are there, and write its mAP and AP for every number of them."""
+    proposing.check_source(source)
+    settings, name = config.detection, f"fastrcnn-{source}"
+    dataset, test = (proposing.images(study, config, part) for part in proposing.PARTS)
+    made = {part: proposing.path(study, source, part) for part in proposing.PARTS}
+    categories = sorted(dataset.categories)
+    model = _network(study, config, len(categories)).to(devices.device())
+    checkpoint = study.checkpoint(name)
+    history = train(model, dataset, _read(made["train"], dataset), checkpoint=checkpoint, rank=rank, ranks=ranks)
+    if rank == 0:
+        record = {"proposals": source, "detection": configs.to_dict(settings), "categories": categories}
+        save_tensors(study.weights(name), model.state_dict(), record | {"images": len(dataset)})
+        files.write_csv(study.result("training", f"{name}.csv"), history)
+    distributed.barrier()
+    proposals = _read(made["test"], test)
+    scratch = sharing.claim(study.scratch(name), rank, config.data, settings, study.weights(name), made["test"])
+    model.eval()
+
+    def work(i: int) -> float:
+        image, start = test.image(i), time.perf_counter()
+        detected = detect(model, categories, image, proposals[int(test.image_ids[i])], settings.counts)
+        seconds = time.perf_counter() - start
+        rows = [np.column_stack([np.full(len(d), n), d.categories, d.scores, d.boxes]) for n, d in detected.items()]
+        files.write_array(scratch / f"{test.image_ids[i]}.npz", np.concatenate(rows))
+        return seconds
+
+    sharing.each(test, work, scratch, rank, ranks, "detect")
+    if rank == 0:
+        tables = {id: files.read_array(scratch / f"{id}.npz") for id in test.image_ids.tolist()}
+        _evaluate(study, source, test, tables, settings.counts)
+        checkpoint.unlink(missing_ok=True)
+    sharing.release(scratch, rank)
+
+
+def _network(study: Study, config: Config, classes: int) -> FastRCNN:
+    torch.manual_seed(config.detection.seed)
+    if config.detection.trunk == "vgg16":
+        from torchvision.models import VGG16_Weights, vgg16
+
+        return FastRCNN.on_vgg16(vgg16(weights=VGG16_Weights.IMAGENET1K_V1), classes, config.detection)
+    trunk = Trunk(config.model.width, config.geometry.pools)
+    trunk.load_state_dict(load_tensors(study.trunk)[0])
+    return FastRCNN.on_trunk(trunk, config.geometry.stride, classes, config.detection)
+
+
+def _read(path: Path, dataset: InstanceDataset) -> dict[int, Proposals]:
+    """The proposals of every image, also of those that have none."""
+    ids = dataset.image_ids.tolist()
+    return {id: Proposals(id, [], []) for id in ids} | results_file.read(path, ids)
+
+
+def _evaluate(
+    study: Study, source: str, test: InstanceDataset, tables: Mapping[int, np.ndarray], counts: Sequence[int]
+) -> None:
+    """Write mAP by number of proposals, and the AP of each category; tables hold count, category, score and box."""
+    label = SYSTEMS[source].name if source in SYSTEMS else CLASSICAL[source].label
+    means, classes = [], []
+    for count in counts:
+        detected = {}
+        for id, table in tables.items():
+            rows = table[table[:, 0] == count]
+            detected[id] = Detections(rows[:, 3:], rows[:, 2], rows[:, 1])
+        precisions = average_precisions(test, detected)
+        means.append({"proposals": label, "count": count, "map": mean_ap(precisions)})
+        precisions.insert(0, "proposals", label)
+        precisions.insert(1, "count", count)
+        classes.append(precisions)
+    files.write_csv(study.result("detection", f"{source}.csv"), pd.DataFrame(means))
+    files.write_csv(study.result("detection", f"{source}-classes.csv"), pd.concat(classes))
