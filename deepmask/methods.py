@@ -18,6 +18,7 @@ from deepmask.proposals import ProposalMethod, Proposals
 from deepmask.systems import CLASSICAL, SYSTEMS
 
 SHOWN = 10  # proposals in the picture of an image
+WIDEST = 5.0  # width by height of a picture, or height by width; a strip stands in an empty frame
 
 
 class WithEdges:
@@ -34,10 +35,13 @@ class WithEdges:
 def load(key: str, study: Study, config: Config, count: int = 1000) -> ProposalMethod:
     """A method of SYSTEMS or CLASSICAL with the weights and forests of a study, ready for any image.
 
-    Raises ConfigError on another key, and WeightsError or BaselineError if the study has not made what it needs.
+    Raises ConfigError on another key or a count below 0, and WeightsError or BaselineError if the study has not made
+    what it needs.
     """
     if key not in SYSTEMS and key not in CLASSICAL:
         raise ConfigError(f"method: expected one of {', '.join([*SYSTEMS, *CLASSICAL])}, got {key!r}")
+    if count < 0:
+        raise ConfigError(f"count: {count} proposals cannot be made; ask for 0 or more")
     if key in CLASSICAL:  # imported here, because the networks need neither numba nor higra
         from deepmask.baselines import methods
 
@@ -96,7 +100,8 @@ def _threshold(study: Study, config: Config, network: str) -> float:
 
 
 def _picture(image: np.ndarray, proposals: Proposals) -> Figure:
-    figure = Figure(figsize=(8, 8 * image.shape[0] / image.shape[1]), layout="constrained")
+    shape = np.clip(image.shape[0] / image.shape[1], 1 / WIDEST, WIDEST)
+    figure = Figure(figsize=(8, 8 * shape), layout="constrained")
     axis = figure.subplots()
     if proposals.masks is None:
         pictures.show(axis, image)

@@ -25,7 +25,7 @@ def saved(tmp_path):
     return path
 
 
-@pytest.mark.parametrize(("trees", "leaf", "candidates"), [(1, 1, 4), (1, 1, 60), (7, 4, 200)])
+@pytest.mark.parametrize(("trees", "leaf", "candidates"), [(2, 50, 60), (1, 1, 60), (7, 4, 200)])
 def test_predictions_are_those_of_scikit_learn(trees, leaf, candidates):
     table, overlaps = samples(candidates=candidates)
     settings = {"min_samples_leaf": leaf, "max_features": 1 / 3, "max_samples": 0.5, "random_state": 3}
