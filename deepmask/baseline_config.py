@@ -163,6 +163,19 @@ class MCGConfig:
     leaf: int = 15  # candidates in a leaf at least
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("superpixels", "candidates", "train_images", "trees", "leaf"):
+            if getattr(self, name) < 1:
+                raise BaselineError(f"mcg: {name} is {getattr(self, name)}; it has to be 1 or more")
+        if min(self.weights, default=0) < 0 or not sum(self.weights):
+            raise BaselineError(
+                f"mcg: weights are one number per scale, none below 0 and not all 0, not {self.weights}"
+            )
+        if len(self.regions) != len(self.weights) or min(self.regions) < 0:
+            raise BaselineError(f"mcg: regions are {len(self.weights)} numbers from 0 on, one per weight")
+        if min(self.limits) < 0 or not any(self.limits):
+            raise BaselineError(f"mcg: limits are four numbers from 0 on, not all 0, not {self.limits}")
+
 
 @dataclass(frozen=True)
 class BaselinesConfig:

@@ -19,6 +19,7 @@ from deepmask.proposals import ProposalMethod, Proposals
 from deepmask.systems import CLASSICAL, SYSTEMS
 
 SHOWN = 10  # proposals in the picture of an image
+WIDEST = 5.0  # width by height of a picture, or height by width; a strip stands in an empty frame
 
 
 class WithEdges:
@@ -32,16 +33,17 @@ class WithEdges:
         return self.method(image, None if self.detector is None else self.detector(image))
 
 
-def load(
-    key: str, study: Study, config: Config, count: int = 1000, threshold: float | None = None
-) -> ProposalMethod:
+def load(key: str, study: Study, config: Config, count: int = 1000, threshold: float | None = None) -> ProposalMethod:
     """A method of SYSTEMS or CLASSICAL with the weights and forests of a study, ready for any image.
 
     `threshold`: the probability at which networks cut their masks; None is the one that was chosen on tuning images.
-    Raises ConfigError on another key, and WeightsError or BaselineError if the study has not made what it needs.
+    Raises ConfigError on another key or a count below 0, and WeightsError or BaselineError if the study has not made
+    what it needs.
     """
     if key not in SYSTEMS and key not in CLASSICAL:
         raise ConfigError(f"method: expected one of {', '.join([*SYSTEMS, *CLASSICAL])}, got {key!r}")
+    if count < 0:
+        raise ConfigError(f"count: {count} proposals cannot be made; ask for 0 or more")
     if key in CLASSICAL:  # imported here, because the networks need neither numba nor higra
         from deepmask.baselines import methods
 
@@ -100,7 +102,8 @@ def _threshold(study: Study, config: Config, network: str) -> float:
 
 
 def _picture(image: np.ndarray, proposals: Proposals) -> Figure:
-    figure = Figure(figsize=(8, 8 * image.shape[0] / image.shape[1]), layout="constrained")
+    shape = np.clip(image.shape[0] / image.shape[1], 1 / WIDEST, WIDEST)
+    figure = Figure(figsize=(8, 8 * shape), layout="constrained")
     axis = figure.subplots()
     if proposals.masks is None:
         pictures.show(axis, image)

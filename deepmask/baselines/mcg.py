@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepmask.baseline_config import MCGConfig
+from deepmask.baseline_config import BaselineError, MCGConfig
 from deepmask.baselines import superpixels as sp
 from deepmask.baselines.mcg_features import features
 from deepmask.baselines.mcg_forest import Ranking
@@ -52,8 +52,16 @@ class MCG:
         return sp.proposals(pool.superpixels, pool.members[order[chosen]], values, self.count)
 
     def pool(self, image: np.ndarray, edges: np.ndarray) -> Pool:
-        """The candidates of an image: every union that one of the hierarchies offers, once, with its features."""
+        """The candidates of an image: every union that one of the hierarchies offers, once, with its features.
+
+        Raises BaselineError if the edges are not of as many scales as there are weights.
+        """
         config = self.config
+        if len(edges) != len(config.weights):
+            raise BaselineError(
+                f"mcg: edges at {len(edges)} scales, but weights for {len(config.weights)}; edges.scales and "
+                "baselines.mcg.weights and regions are of one length"
+            )
         mean = np.tensordot(np.asarray(config.weights) / sum(config.weights), edges.astype(np.float32), 1)
         superpixels = sp.segment(mean.astype(np.float32), config.superpixels)
         trees = multiscale(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,14 @@ from sklearn.ensemble import RandomForestRegressor
 
 from deepmask.baseline_config import BaselineError
 
-_ARRAYS = ("features", "thresholds", "left", "right", "values", "roots")
+_ARRAYS = {
+    "features": np.int32,
+    "thresholds": np.float64,
+    "left": np.int32,
+    "right": np.int32,
+    "values": np.float64,
+    "roots": np.int32,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +55,18 @@ class Ranking:
         }
         thresholds = np.concatenate([p.threshold for p in parts])
         values = np.concatenate([p.value[:, 0, 0] for p in parts])
-        return cls(**{k: v.astype(np.int32) for k, v in joined.items()}, thresholds=thresholds, values=values)
+        parts = joined | {"thresholds": thresholds, "values": values}
+        return cls(**{name: parts[name].astype(kind) for name, kind in _ARRAYS.items()})
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """(P,) float64 expected IoU of candidates (P, F)."""
-        return _predict(np.ascontiguousarray(features, np.float32), *(getattr(self, name) for name in _ARRAYS))
+    def predict(self, candidates: np.ndarray) -> np.ndarray:
+        """(P,) float64 expected IoU of candidates (P, F); BaselineError if they lack a feature that a node asks for."""
+        asked = int(self.features.max(initial=-1))
+        if asked >= candidates.shape[1]:
+            raise BaselineError(
+                f"mcg: the ranking asks for feature {asked} of candidates that have {candidates.shape[1]}; it was made "
+                "by another version, so run the stage `ranking` of a study again"
+            )
+        return _predict(np.ascontiguousarray(candidates, np.float32), *(getattr(self, name) for name in _ARRAYS))
 
     def save(self, path: str | Path) -> None:
         """Write the arrays as .npz, whole or not at all, the same bytes for the same forest."""
@@ -67,12 +80,12 @@ class Ranking:
     @classmethod
     def load(cls, path: str | Path) -> Ranking:
         """A ranking that `save` wrote; nothing in the file is executed.  Raises BaselineError."""
+        if not Path(path).exists():
+            raise BaselineError(f"{path}: no such ranking; run the stage `ranking` of a study first")
         try:
             with np.load(path, allow_pickle=False) as content:
-                ranking = cls(**{name: content[name] for name in _ARRAYS})
-        except FileNotFoundError:
-            raise BaselineError(f"{path}: no such ranking; run the stage `ranking` of a study first") from None
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+                ranking = cls(**{name: np.asarray(content[name]) for name in _ARRAYS})
+        except Exception:  # a damaged file may raise anything from within a decoder
             raise BaselineError(f"{path}: not a ranking of MCG; run the stage `ranking` of a study again") from None
         if not ranking._is_sound():
             raise BaselineError(f"{path}: a damaged ranking of MCG; run the stage `ranking` of a study again")
@@ -80,17 +93,17 @@ class Ranking:
 
     def _is_sound(self) -> bool:
         """Whether every walk from a root stays in the arrays and ends: children come after their parents."""
-        nodes = len(self.values)
-        if not nodes or any(getattr(self, name).shape != (nodes,) for name in _ARRAYS[:-1]) or self.roots.ndim != 1:
+        if any(getattr(self, name).dtype != kind for name, kind in _ARRAYS.items()):
             return False
-        if any(getattr(self, name).dtype.kind != "i" for name in ("features", "left", "right", "roots")):
+        nodes = self.values.size
+        if any(getattr(self, name).shape != (nodes,) for name in _ARRAYS if name != "roots") or self.roots.ndim != 1:
             return False
         inner = np.flatnonzero(self.features >= 0)
         after = (self.left[inner] > inner).all() and (self.right[inner] > inner).all()
         inside = max(self.left[inner].max(initial=0), self.right[inner].max(initial=0)) < nodes
         finite = np.isfinite(self.values).all() and np.isfinite(self.thresholds).all()
         roots = len(self.roots) > 0 and 0 <= self.roots.min() and self.roots.max() < nodes
-        return bool(after and inside and finite and roots)
+        return bool(nodes and after and inside and finite and roots)
 
 
 @numba.njit(cache=True)
