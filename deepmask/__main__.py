@@ -1,4 +1,4 @@
-"""`python -m deepmask COMMAND`: check, scenes, propose, evaluate, study, and the jobs that the notebooks start."""
+"""`python -m deepmask COMMAND`: check, voc, scenes, propose, evaluate, study, and the jobs that the notebooks start."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("check", help="report what is wrong with a COCO-format folder")
     command.add_argument("folder", type=Path)
     command.set_defaults(run=_check)
+
+    command = commands.add_parser("voc", help="write PASCAL VOC annotations as a COCO instances file")
+    command.add_argument("folder", type=Path, help="a VOCdevkit, or VOC2007 in it")
+    command.add_argument("out", type=Path, metavar="OUT.json")
+    command.add_argument("--split", default="test", help="a list in ImageSets/Main (test)")
+    command.add_argument("--classes", action="store_true", help="also print the objects of each class")
+    command.set_defaults(run=_voc)
 
     command = commands.add_parser("scenes", help="draw the data set of a study")
     _study_options(command)
@@ -90,6 +97,12 @@ def _check(options: argparse.Namespace) -> int:
     report = check_folder(options.folder)
     print(format_report(report))
     return 1 if report.errors else 0
+
+
+def _voc(options: argparse.Namespace) -> None:
+    from deepmask.data import voc
+
+    print(f"{options.out}: {voc.describe(voc.write_coco(options.folder, options.out, options.split), options.classes)}")
 
 
 def _scenes(options: argparse.Namespace) -> None:

@@ -189,7 +189,7 @@ def test_composition_scales_with_height(scenes):
 def test_an_interrupted_run_leaves_no_annotation_file(folder, tmp_path, monkeypatch):
     options = {"train": 3, "val": 1, "width": 64, "height": 48, "seed": 1, "workers": 1, "progress": False}
     write_scenes(tmp_path, **options)
-    monkeypatch.setattr("deepmask.data.scenes.cv2.imencode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("deepmask.data.scene_files.cv2.imencode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write_scenes(tmp_path, **options)
     assert not list((tmp_path / "annotations").iterdir())

@@ -37,7 +37,7 @@ class Scene:
     """A picture and its annotated objects."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
-    instances: list[tuple[int, np.ndarray, bool]]  # category id, visible mask (H, W) bool, is a crowd
+    instances: list[tuple[int, np.ndarray, bool]]  # category id, visible mask (H, W) bool, to be ignored: a crowd
 
 
 def draw_scene(seed: int, index: int, width: int = 320, height: int = 240) -> Scene:
@@ -46,7 +46,7 @@ def draw_scene(seed: int, index: int, width: int = 320, height: int = 240) -> Sc
     Masks are disjoint and nonempty.  A crowd is one instance whose mask covers all its members.
     """
     rng = np.random.default_rng([seed, index])
-    palette, sun = draw_palette(rng), _sun(rng)
+    palette, sun = draw_palette(rng), draw_sun(rng)
     canvas, unit = Canvas(height, width), height / REFERENCE_HEIGHT
     paint_background(canvas, rng, palette, sun, unit)
     backdrop = canvas.count
@@ -70,13 +70,13 @@ def draw_scene(seed: int, index: int, width: int = 320, height: int = 240) -> Sc
         mask = (canvas.labels >= first) & (canvas.labels < end)
         if np.count_nonzero(mask) >= max(MIN_VISIBLE * area, 1):
             instances.append((category, mask, crowd))
-    return Scene(_photograph(canvas, rng, unit), instances)
+    return Scene(photograph(canvas, rng, unit), instances)
 
 
 def draw_patch(seed: int, classes: int, size: int, index: int) -> np.ndarray:
     """One object of class index % classes over a background: (size, size, 3) uint8 RGB."""
     rng = np.random.default_rng([seed, index, classes])
-    palette, sun = draw_palette(rng), _sun(rng)
+    palette, sun = draw_palette(rng), draw_sun(rng)
     canvas = Canvas(size, size)
     paint_background(canvas, rng, palette, sun, 1.0)
     count = rng.integers(1, 5)
@@ -84,10 +84,10 @@ def draw_patch(seed: int, classes: int, size: int, index: int) -> np.ndarray:
     figure = Figure(pretraining_styles(classes)[index % classes], rng)
     side = rng.uniform(0.6, 0.95) * size / figure.size.max()
     figure.paint(canvas, rng, palette, sun, size * rng.uniform(0.42, 0.58, 2), side)
-    return _photograph(canvas, rng, 1.0)
+    return photograph(canvas, rng, 1.0)
 
 
-def _sun(rng: np.random.Generator) -> np.ndarray:
+def draw_sun(rng: np.random.Generator) -> np.ndarray:
     """Direction and strength of the light."""
     angle = rng.uniform(-np.pi, 0)
     return rng.uniform(0.05, 0.25) * np.array([np.cos(angle), np.sin(angle)])
@@ -125,6 +125,11 @@ def _place(rng: np.random.Generator, labels: np.ndarray, backdrop: int, size: np
     height, width = labels.shape
     margin = np.minimum(size * 0.35, (width / 2, height / 2))  # at most a small part lies outside the image
     tries = rng.uniform(margin, (width, height) - margin, (3, 2))
+    return least_covering(labels, backdrop, tries, size)
+
+
+def least_covering(labels: np.ndarray, backdrop: int, tries: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Of the centres `tries` (n, 2), that whose box of the given size covers the fewest labels from `backdrop` on."""
     boxes = np.concatenate([tries - size / 2, tries + size / 2], axis=1).astype(int).clip(0).tolist()
     step = 1 + int(size.min()) // 8
     covered = [(labels[y0 : y1 + 1 : step, x0 : x1 + 1 : step] >= backdrop).sum() for x0, y0, x1, y1 in boxes]
@@ -145,7 +150,7 @@ def _paint_crowd(
         figure.paint(canvas, rng, palette, sun, origin + cell * side * 1.15, side * rng.uniform(0.85, 1.15))
 
 
-def _photograph(canvas: Canvas, rng: np.random.Generator, unit: float) -> np.ndarray:
+def photograph(canvas: Canvas, rng: np.random.Generator, unit: float) -> np.ndarray:
     """The canvas blurred and with noise: (H, W, 3) uint8."""
     picture = cv2.GaussianBlur(canvas.colours(), (0, 0), rng.uniform(*BLUR) * unit)
     picture += np.take(_NORMAL * np.float32(rng.uniform(*NOISE)), rng.integers(0, 256, picture.shape, np.uint8))

@@ -26,7 +26,6 @@ class Figure:
         jitter = rng.uniform(-JITTER, JITTER, DIALS)
         parts = FAMILIES[style.family](Dials(style.dials, jitter))
         self.style = style
-        self.style = style
         self.roles = np.array([part.role for part in parts])
         self.bulge = np.array([part.form for part in parts])
         points = np.concatenate([part.outline for part in parts])
@@ -114,14 +113,14 @@ def paint_background(
             ground = np.concatenate([np.stack([x, y], axis=1), [(1.3, 3), (-0.3, 3)]])
             outlines.append(ground * (width, height))
         else:
-            blob = _blob(rng, rng.uniform(0.2, 0.5) * height, 0.25)
-            outlines.append(blob + rng.uniform(0, 1, 2) * (width, height))
+            outline = blob(rng, rng.uniform(0.2, 0.5) * height, 0.25)
+            outlines.append(outline + rng.uniform(0, 1, 2) * (width, height))
     centre, extent = np.array([width / 2, height / 2]), max(width, height) / 2
     k = len(outlines)
     feature = np.maximum(rng.uniform(7, 26, k) * unit, MIN_FEATURE)
     centres, extents = np.tile(centre, (k, 1)), np.full(k, extent)
     surfaces = _plain(rng, palette, sun, BACKGROUND_SHARED, feature, centres, extents, 0.12)
-    canvas.paint(*_joined(outlines), surfaces)
+    canvas.paint(*joined(outlines), surfaces)
 
 
 def paint_clutter(
@@ -136,7 +135,7 @@ def paint_clutter(
     outlines = [_fragment(rng) * side + centre for centre, side in zip(centres, sides, strict=True)]
     feature = MIN_FEATURE + sides * rng.uniform(1 / 12, 1 / 4, len(sides))
     bulge = rng.choice([0.0, 0.3], (len(sides), 1))
-    canvas.paint(*_joined(outlines), _plain(rng, palette, sun, CLUTTER_SHARED, feature, centres, sides / 2, bulge))
+    canvas.paint(*joined(outlines), _plain(rng, palette, sun, CLUTTER_SHARED, feature, centres, sides / 2, bulge))
 
 
 def _fragment(rng: np.random.Generator) -> np.ndarray:
@@ -146,7 +145,7 @@ def _fragment(rng: np.random.Generator) -> np.ndarray:
     if kind == 0:
         return ellipse(0, 0, 0.5, broad, angle)
     if kind == 1:
-        return _blob(rng, 0.45, 0.3)
+        return blob(rng, 0.45, 0.3)
     if kind == 2:
         x, y = 0.7 * np.cos(angle), 0.7 * np.sin(angle)
         return limb(-x, -y, x, y, broad * 0.8, rng.uniform(0.15, 0.4))
@@ -183,12 +182,12 @@ def _plain(
     )
 
 
-def _joined(outlines: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def joined(outlines: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The corners of all outlines (n, 2), and where each outline starts, with n at the end."""
     return np.concatenate(outlines), np.cumsum([0] + [len(outline) for outline in outlines])
 
 
-def _blob(rng: np.random.Generator, radius: float, wobble: float) -> np.ndarray:
+def blob(rng: np.random.Generator, radius: float, wobble: float) -> np.ndarray:
     """A closed wavy outline (36, 2) around (0, 0)."""
     angle = np.linspace(0, 2 * np.pi, 36, endpoint=False)
     r = 1 + sum(wobble / k * np.sin(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4))
