@@ -27,7 +27,7 @@ class Interval(NamedTuple):
 def interval(recall: Recall, metric: str, resamples: int = 1000, seed: int = 0) -> Interval:
     """Uncertainty of `metric` ("AUC" or "AR@n") of one method; of a part of the objects: pass `recall.only(select)`."""
     found, objects = _per_image(recall, metric)
-    weights = _weights(len(objects), resamples, seed)
+    weights = resampled(len(objects), resamples, seed)
     return _interval(_ratio(found.sum(), objects.sum()), _ratio(weights @ found, weights @ objects))
 
 
@@ -42,7 +42,7 @@ def paired_bootstrap(
     (found_a, objects), (found_b, objects_b) = _per_image(a, metric), _per_image(b, metric_b or metric)
     if not np.array_equal(a.image_ids, b.image_ids) or not np.array_equal(objects, objects_b):
         raise ValueError("a paired bootstrap needs two evaluations of the same images and objects")
-    weights = _weights(len(objects), resamples, seed)
+    weights = resampled(len(objects), resamples, seed)
     gain = found_a - found_b
     return _interval(_ratio(gain.sum(), objects.sum()), _ratio(weights @ gain, weights @ objects))
 
@@ -56,8 +56,11 @@ def _per_image(recall: Recall, metric: str) -> tuple[np.ndarray, np.ndarray]:
     raise ValueError(f"metric {metric!r} is neither 'AUC' nor 'AR@' and a number")
 
 
-def _weights(images: int, resamples: int, seed: int) -> np.ndarray:
-    """(resamples, images) float64: how often each image is drawn when as many are drawn with replacement."""
+def resampled(images: int, resamples: int, seed: int) -> np.ndarray:
+    """(resamples, images) float64: how often each image is drawn when as many are drawn with replacement.
+
+    The same draws for the same arguments, so that what is compared on them is paired.
+    """
     rng = np.random.default_rng(seed)
     draws = rng.integers(0, images, (resamples, images)) + images * np.arange(resamples)[:, None]
     return np.bincount(draws.ravel(), minlength=resamples * images).reshape(resamples, images).astype(np.float64)

@@ -116,6 +116,17 @@ class ProposeConfig:
 
 
 @dataclass(frozen=True)
+class PascalConfig:
+    """The second data set (section 4, Table 2 and Figure 5)."""
+
+    root: str | None = None  # a VOCdevkit folder; null: draw scenes in PASCAL's place
+    images: int = 100  # drawn to test on; VOC 2007: 4952
+    train_images: int = 200  # drawn, for the detector alone; VOC 2007 trainval: 5011
+    seed: int = 0  # of the drawn scenes
+    threshold: float | None = None  # probability at which masks are cut; paper: .1; null: as on the other images
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """Metrics of section 4."""
 
@@ -140,6 +151,7 @@ class Config:
     propose: ProposeConfig = field(default_factory=ProposeConfig)
     edges: EdgesConfig = field(default_factory=EdgesConfig)
     baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
+    pascal: PascalConfig = field(default_factory=PascalConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     external: dict[str, str] = field(default_factory=dict)  # rows of other programs: name -> COCO results file

@@ -28,7 +28,6 @@ class DetectionConfig:
     hidden: tuple[int, int] = (256, 256)  # published: (4096, 4096), from ImageNet too
     dropout: float = 0.5  # after each hidden layer; published: .5
 
-    train_images: int = 300  # at most; published: 5011, VOC 2007 trainval
     proposals: int = 2000  # of a training image, at most; published: about 2000
     images: int = 2  # in a batch; published: 2
     rois: int = 128  # in a batch; published: 128

@@ -29,6 +29,11 @@ class Study:
         return self.root / "data" / "dataset.json"
 
     @property
+    def pascal(self) -> Path:
+        """PASCAL's annotations in COCO's format, and the images if they are drawn."""
+        return self.root / "pascal"
+
+    @property
     def trunk(self) -> Path:
         """Weights of the pre-trained trunk."""
         return self.root / "models" / "trunk.safetensors"
@@ -58,6 +63,10 @@ class Study:
     def edges(self, image_id: int) -> Path:
         """Edge maps of one reported image."""
         return self.root / "edges" / f"{image_id}.npz"
+
+    def detections(self, source: str) -> Path:
+        """What the detector that was trained on the proposals of `source` finds on the test images."""
+        return self.root / "detections" / f"{source}.npz"
 
     def proposals(self, source: str, system: str) -> Path:
         """Proposals of one system on the reported images, COCO results JSON; `source` is what makes its masks."""

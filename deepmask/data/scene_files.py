@@ -21,7 +21,7 @@ from deepmask import masks
 from deepmask.data.drawing import Scene
 
 # Of the scenes of a set; an image's id is the index of its scene + 1.
-FIRST_INDEX = {"train": 0, "val": 1_000_000, "test": 2_000_000}
+FIRST_INDEX = {"train": 0, "val": 1_000_000, "test": 2_000_000, "trainval": 3_000_000}
 MAX_IMAGES = 1_000_000  # of a set
 MAX_ANNOTATIONS = 1000  # per image, so that annotation ids do not depend on other images
 # 4:4:4: colour at full resolution too

@@ -14,6 +14,8 @@ SIDE = 256  # texels of a tile; a power of two, so that coordinates wrap by a bi
 FEATURE = SIDE // 8  # texels of one feature
 _CHANNELS = np.array([5.0, 3.0, 1.0])  # of red, green, blue around the hue circle, in sixths
 FLAT = 0  # index of the texture without any pattern
+# indices of some others, by what they resemble
+CLOUDS, FUR, WOOD, GRAIN, SOFT_STRIPES, TARTAN, GRID, BRICKS = 2, 7, 8, 10, 14, 20, 21, 25
 
 
 @cache

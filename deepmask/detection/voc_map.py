@@ -9,6 +9,7 @@ recall or above.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from deepmask import masks
+from deepmask.bootstrap import resampled
 from deepmask.data.coco import InstanceDataset
 from deepmask.detection_config import DetectionError
 
@@ -49,12 +51,13 @@ def average_precisions(dataset: InstanceDataset, detections: Mapping[int, Detect
     `detections`: by image id; an image may be missing.  `ap` is nan where there are no objects but difficult ones.
     Raises DetectionError on detections of an image or a category that the data set does not have.
     """
-    scores, categories, found = _assigned(dataset, detections)
+    _, scores, categories, found = _assigned(dataset, detections)
     rows = []
     for id, category in sorted(dataset.categories.items()):
         counted = int((~dataset.ann_crowd & (dataset.ann_category == id)).sum())
         of_class = categories == id
-        ap = _average_precision(_judged(dataset, scores[of_class], found[of_class]), counted)
+        _, correct = _judged(dataset, scores[of_class], found[of_class])
+        ap = _average_precision(correct, counted)
         rows.append({"category": id, "name": category.name, "objects": counted, "ap": ap})
     return pd.DataFrame(rows, columns=["category", "name", "objects", "ap"])
 
@@ -64,14 +67,37 @@ def mean_ap(precisions: pd.DataFrame) -> float:
     return float(precisions.ap.mean())
 
 
+def resampled_map(
+    dataset: InstanceDataset, detections: Mapping[int, Detections], resamples: int, seed: int = 0
+) -> np.ndarray:
+    """(resamples,) float64 mAP when as many images are drawn with replacement, the same ones for the same seed.
+
+    An image that is drawn twice counts its objects and its detections twice.
+    """
+    images, scores, categories, found = _assigned(dataset, detections)
+    drawn = resampled(len(dataset), resamples, seed)
+    real = ~dataset.ann_crowd
+    precisions = []
+    for id in sorted(dataset.categories):
+        of_class = np.flatnonzero(categories == id)
+        order, correct = _judged(dataset, scores[of_class], found[of_class])
+        objects = np.bincount(dataset.ann_image[real & (dataset.ann_category == id)], minlength=len(dataset))
+        weights = drawn[:, images[of_class[order]]]
+        precisions.append(_resampled_precision(weights, correct, drawn @ objects))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any object has no mAP
+        return np.nanmean(precisions, axis=0)
+
+
 def _assigned(
     dataset: InstanceDataset, detections: Mapping[int, Detections]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All detections, by image: (D,) scores, (D,) category ids, (D,) annotations that they belong to, or -1."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """All detections, by image: (D,) images, scores, category ids, and annotations that they belong to, or -1."""
     unknown = sorted(set(detections) - set(dataset.image_ids.tolist()))
     if unknown:
         raise DetectionError(f"image {unknown[0]} has detections but is not annotated in {dataset.source}")
-    scores, categories, found = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    images, categories, found = ([np.zeros(0, np.int64)] for _ in range(3))
+    scores = [np.zeros(0)]
     for i, image_id in enumerate(dataset.image_ids.tolist()):
         made = detections.get(image_id)
         if made is None or not len(made):
@@ -84,6 +110,7 @@ def _assigned(
             nearest = ious.argmax(axis=1)
             reached = ious[np.arange(len(made)), nearest] >= IOU
             best[reached] = annotations[nearest[reached]]
+        images.append(np.full(len(made), i))
         scores.append(made.scores)
         categories.append(made.categories)
         found.append(best)
@@ -91,18 +118,18 @@ def _assigned(
     foreign = np.setdiff1d(categories, list(dataset.categories))
     if len(foreign):
         raise DetectionError(f"category {foreign[0]} is detected but is not one of {dataset.source}")
-    return np.concatenate(scores), categories, np.concatenate(found)
+    return np.concatenate(images), np.concatenate(scores), categories, np.concatenate(found)
 
 
-def _judged(dataset: InstanceDataset, scores: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Whether each detection that counts is correct, by falling score; equal scores keep the order of the images."""
-    found = found[np.argsort(-scores, kind="stable")]
+def _judged(dataset: InstanceDataset, scores: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The detections that count, by falling score (equal ones keep the order of the images), and which are correct."""
+    order = np.argsort(-scores, kind="stable")
     difficult = np.append(dataset.ann_crowd, False)  # the last one for those that belong to no object, -1
-    found = found[~difficult[found]]
-    correct = np.zeros(len(found), bool)
-    objects, first = np.unique(found, return_index=True)
+    order = order[~difficult[found[order]]]
+    correct = np.zeros(len(order), bool)
+    objects, first = np.unique(found[order], return_index=True)
     correct[first[objects >= 0]] = True
-    return correct
+    return order, correct
 
 
 def _average_precision(correct: np.ndarray, objects: int) -> float:
@@ -112,3 +139,14 @@ def _average_precision(correct: np.ndarray, objects: int) -> float:
     precision = hits / np.arange(1, len(correct) + 1)
     # in whole numbers, because .1 + .1 + .1 is more than .3
     return float(np.mean([precision[hits * POINTS >= k * objects].max(initial=0) for k in range(POINTS + 1)]))
+
+
+def _resampled_precision(weights: np.ndarray, correct: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """(R,) AP where detections, by falling score, count `weights` (R, D) times; nan without `objects` (R,)."""
+    hits, made = np.cumsum(weights * correct, axis=1), np.cumsum(weights, axis=1)
+    precision = np.divide(hits, made, out=np.zeros_like(hits), where=made > 0)
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]  # at this recall or above
+    best = np.concatenate([best, np.zeros((len(best), 1))], axis=1)
+    points = [(hits * POINTS < k * objects[:, None]).sum(axis=1) for k in range(POINTS + 1)]
+    values = np.mean([best[np.arange(len(best)), point] for point in points], axis=0)
+    return np.where(objects > 0, values, np.nan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,6 @@ from deepmask.paths import Study
 from deepmask.proposals import Proposals
 from deepmask.stages import detection_proposals as proposing
 from deepmask.stages import launch, sharing
-from deepmask.systems import CLASSICAL, SYSTEMS
 from deepmask.weights import load_tensors, save_tensors
 
 
@@ -54,21 +53,26 @@ def job(study: Study, config: Config, source: str, rank: int, ranks: int) -> Non
         files.write_csv(study.result("training", f"{name}.csv"), history)
     distributed.barrier()
     proposals = _read(made["test"], test)
-    scratch = sharing.claim(study.scratch(name), rank, config.data, settings, study.weights(name), made["test"])
+    scratch = sharing.claim(study.scratch(name), rank, config.pascal, settings, study.weights(name), made["test"])
     model.eval()
 
     def work(i: int) -> float:
         image, start = test.image(i), time.perf_counter()
         detected = detect(model, categories, image, proposals[int(test.image_ids[i])], settings.counts)
         seconds = time.perf_counter() - start
-        rows = [np.column_stack([np.full(len(d), n), d.categories, d.scores, d.boxes]) for n, d in detected.items()]
-        files.write_array(scratch / f"{test.image_ids[i]}.npz", np.concatenate(rows))
+        id = int(test.image_ids[i])
+        rows = [
+            np.column_stack([np.full(len(d), id), np.full(len(d), n), d.categories, d.scores, d.boxes])
+            for n, d in detected.items()
+        ]
+        files.write_array(scratch / f"{id}.npz", np.concatenate(rows))
         return seconds
 
     sharing.each(test, work, scratch, rank, ranks, "detect")
     if rank == 0:
-        tables = {id: files.read_array(scratch / f"{id}.npz") for id in test.image_ids.tolist()}
-        _evaluate(study, source, test, tables, settings.counts)
+        tables = [files.read_array(scratch / f"{id}.npz") for id in test.image_ids.tolist()]
+        files.write_array(study.detections(source), np.concatenate(tables))
+        _evaluate(study, source, test, settings.counts)
         checkpoint.unlink(missing_ok=True)
     sharing.release(scratch, rank)
 
@@ -90,20 +94,21 @@ def _read(path: Path, dataset: InstanceDataset) -> dict[int, Proposals]:
     return {id: Proposals(id, [], []) for id in ids} | results_file.read(path, ids)
 
 
-def _evaluate(
-    study: Study, source: str, test: InstanceDataset, tables: Mapping[int, np.ndarray], counts: Sequence[int]
-) -> None:
-    """Write mAP by number of proposals, and the AP of each category; tables hold count, category, score and box."""
-    label = SYSTEMS[source].name if source in SYSTEMS else CLASSICAL[source].label
+def read_detections(study: Study, source: str, count: int) -> dict[int, Detections]:
+    """The detections with the best `count` proposals, by image id."""
+    table = files.read_array(study.detections(source))
+    table = table[table[:, 1] == count]
+    rows = {int(id): table[table[:, 0] == id] for id in np.unique(table[:, 0])}
+    return {id: Detections(of_image[:, 4:], of_image[:, 3], of_image[:, 2]) for id, of_image in rows.items()}
+
+
+def _evaluate(study: Study, source: str, test: InstanceDataset, counts: Sequence[int]) -> None:
+    """Write mAP by number of proposals, and the AP of each category."""
     means, classes = [], []
     for count in counts:
-        detected = {}
-        for id, table in tables.items():
-            rows = table[table[:, 0] == count]
-            detected[id] = Detections(rows[:, 3:], rows[:, 2], rows[:, 1])
-        precisions = average_precisions(test, detected)
-        means.append({"proposals": label, "count": count, "map": mean_ap(precisions)})
-        precisions.insert(0, "proposals", label)
+        precisions = average_precisions(test, read_detections(study, source, count))
+        means.append({"proposals": source, "count": count, "map": mean_ap(precisions)})
+        precisions.insert(0, "proposals", source)
         precisions.insert(1, "count", count)
         classes.append(precisions)
     files.write_csv(study.result("detection", f"{source}.csv"), pd.DataFrame(means))

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from deepmask import methods
 from deepmask.config import Config
-from deepmask.data import splits
+from deepmask.data import pascal
 from deepmask.data.coco import InstanceDataset
 from deepmask.detection_config import SOURCES, DetectionError
 from deepmask.paths import Study
@@ -38,10 +37,10 @@ def job(study: Study, config: Config, source: str, rank: int, ranks: int) -> Non
     if source == "deepmask":
         tuned = study.result("tuning", "deepmask.csv")
         made_from = [config.propose, study.weights("deepmask"), *([tuned] if tuned.is_file() else [])]
-    folder = sharing.claim(scratch(study, source), rank, config.data, config.detection, *made_from)
+    folder = sharing.claim(scratch(study, source), rank, config.pascal, config.detection, *made_from)
     for part, count in zip(PARTS, (config.detection.proposals, max(config.detection.counts)), strict=True):
         dataset = images(study, config, part)
-        propose = _boxes(dataset, methods.load(source, study, config, count), source)
+        propose = _boxes(dataset, methods.load(source, study, config, count, config.pascal.threshold), source)
         sharing.propose_all(dataset, {source: path(study, source, part)}, propose, folder / part, rank, ranks)
 
 
@@ -59,14 +58,8 @@ def _boxes(
 
 
 def images(study: Study, config: Config, part: str) -> InstanceDataset:
-    """The images of "train" or "test", with the objects of the 20 PASCAL categories only."""
-    if part == "train":
-        dataset = splits.load(config.data, study, "train")
-        count = min(config.detection.train_images, len(dataset))
-        dataset = dataset.images_subset(((np.arange(count) + 0.5) * len(dataset) / count).astype(int))
-    else:
-        dataset = splits.load(config.data, study, "report")
-    return dataset.with_categories(dataset.seen_categories(config.data.seen))
+    """The PASCAL images of "train" or "test"."""
+    return pascal.load(config.pascal, study, {"train": "trainval", "test": "test"}[part])
 
 
 def path(study: Study, source: str, part: str) -> Path:

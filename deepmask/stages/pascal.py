@@ -28,7 +28,7 @@ def run(study: Study, params: str | Path, profile: str | None, ranks: int = 0) -
 def job(study: Study, config: Config, variant: str, rank: int, ranks: int) -> None:
     """Write the proposals of METHODS on the test images, image by image, so that their edges are detected once."""
     cv2.setNumThreads(1)  # the ranks share the cores
-    test, count = pascal.load(config.pascal, study), config.propose.count
+    test, count = pascal.load(config.pascal, study, "test"), config.propose.count
     reads = [study.forest, study.ranking, study.weights("deepmask")]
     settings = (config.pascal, config.propose, config.edges, config.baselines)
     scratch = sharing.claim(study.scratch("pascal"), rank, *settings, *reads)
