@@ -151,6 +151,27 @@ def recall_curves(curves: pd.DataFrame, kind: str = "segm") -> Figure:
         return _finished(fig)
 
 
+def detection_curves(summary: pd.DataFrame) -> Figure:
+    """Figure 5: mAP of the detector against the number of proposals, with 95 % intervals.
+
+    `summary`: columns proposals (key of a method), count, map, low, high.
+    """
+    with mpl.rc_context(STYLE):
+        fig, ax = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
+        part = summary.rename(columns={"proposals": "method"})
+        _lines(ax, part, "count", "map")
+        for method, line in part.groupby("method"):
+            ax.fill_between(line["count"], line["low"], line["high"], color=colour(method), alpha=0.12, linewidth=0)
+        counts = sorted(part["count"].unique())
+        ax.set_xscale("log")
+        ax.set_xticks(counts, [str(count) for count in counts])
+        ax.minorticks_off()
+        ax.set_ylim(0, 1.06 * max(part["high"].max(), 0.01))
+        ax.set(xlabel="proposals per image", ylabel="mAP of Fast R-CNN", title="Figure 5")
+        _label_ends(fig, [ax])
+        return _finished(fig)
+
+
 def _lines(ax: Axes, part: pd.DataFrame, x: str, y: str) -> None:
     """One line per method; the paper's own methods last, so that they lie on top."""
     names = part["method"].map(lambda method: paper.METHODS.get(method, method))

@@ -68,6 +68,30 @@ def write_table2(measured: pd.DataFrame, folder: str | Path, provenance: Provena
     return _write(_beside(boxes, {"bbox": paper.TABLE2}), Path(folder) / "table2", "Table 2", SOURCE2, provenance)
 
 
+def write_detection(summary: pd.DataFrame, folder: Path, provenance: Provenance) -> Path:
+    """Write detection.md: mAP by number of proposals; `summary` as for `figures.detection_curves`."""
+    quotes = paper.QUOTES
+    published = {
+        ("deepmask", 100): quotes["map_100"],
+        ("deepmask", 500): quotes["map_500"],
+        ("selectivesearch", 2000): quotes["map_selectivesearch"],
+    }
+    rows = []
+    for source, part in summary.groupby("proposals", sort=False):
+        row = {"Fast R-CNN on proposals of": paper.METHODS[source]}
+        for found in part.to_dict("records"):
+            quote = published.get((source, found["count"]))
+            row[str(found["count"])] = _short(found["map"]) + (f" ({_short(quote.value)})" if quote else "")
+        rows.append(row)
+    caption = (
+        f"**Figure 5.** mAP by number of proposals, ours (the paper's, on PASCAL VOC 2007). Profile "
+        f"`{provenance.profile}`, {provenance.images} images, seed {provenance.seed}, `{provenance.command}`."
+    )
+    path = Path(folder) / "detection.md"
+    write_text(path, f"{caption}\n\n{pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)}\n")
+    return path
+
+
 def write_speed(measured: pd.DataFrame, path: str | Path, provenance: Provenance) -> pd.DataFrame:
     """Write PATH.csv and PATH.md: seconds per image of each method on one core, with and without its edges.
 
