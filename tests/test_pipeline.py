@@ -40,6 +40,7 @@ FLOORS = [
         "pretraining",
         "training",
         "validation",
+        "upsampling",
         "inference",
         "evaluation",
         "matching",
