@@ -96,12 +96,23 @@ class TrainConfig:
     schedule: str = "cosine"  # paper: "constant"
     warmup: int = 50  # steps of linear warm-up; paper: none
     score_weight: float = 0.03125  # lambda of Eq. 1; paper: 1/32
+    mask_negatives: bool = False  # half of each mask batch negatives with empty masks; paper: no, to generalise
+    downsample_targets: bool = False  # masks compared at the resolution of the output; paper: no, slightly worse
     eval_every: int = 140  # steps between looks at held-out patches
     eval_patches: int = 100  # held-out patches per look and kind
     checkpoint_every: int = 200  # steps between checkpoints
     workers: int = 0  # loader processes per rank; 0: patches are cut by the training process itself
     precision: str = "auto"  # "auto": bf16 where the processor has it natively, else fp32
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class UpsamplingConfig:
+    """A trained layer in the place of the bilinear upsampling (section 3.4); the paper gives no details."""
+
+    samples: int = 1024  # mask patches, for the few values of a kernel
+    steps: int = 100  # of L-BFGS at most, which settles in about 30
+    seed: int = 1  # of the patches, which are others than those of training, and of the random start
 
 
 @dataclass(frozen=True)
@@ -148,6 +159,7 @@ class Config:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    upsampling: UpsamplingConfig = field(default_factory=UpsamplingConfig)
     propose: ProposeConfig = field(default_factory=ProposeConfig)
     edges: EdgesConfig = field(default_factory=EdgesConfig)
     baselines: BaselinesConfig = field(default_factory=BaselinesConfig)

@@ -168,10 +168,21 @@ def upsample(logits: Tensor, size: int) -> Tensor:
     return F.interpolate(logits[:, None], (size, size), mode="bilinear", align_corners=True)[:, 0]
 
 
+def downsample(masks: Tensor, size: int) -> Tensor:
+    """Masks (N, P, P) bool -> (N, size, size): the majority of the pixels that `upsample` fills from each output.
+
+    The average is weighted as `upsample` weights them, so the smaller mask lies on the grid of the logits.
+    """
+    unit = torch.eye(size, dtype=torch.float64, device=masks.device)[:, None]
+    weights = F.interpolate(unit, masks.shape[-1], mode="linear", align_corners=True)[:, 0]
+    weights = weights / weights.sum(dim=1, keepdim=True)  # (size, P)
+    return weights @ masks.double() @ weights.T > 0.5
+
+
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     """First term of Eq. 1 for patches with y = 1: sum over patches of the mean over pixels of log(1 + exp(-m f)).
 
-    `logits`: (N, m, m); `target`: (N, P, P) bool, True where m = +1, at patch resolution.
+    `logits`: (N, m, m); `target`: (N, P, P) bool, True where m = +1, at patch resolution or that of the logits.
     """
     logits = upsample(logits.float(), target.shape[-1])
     return F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none").mean((1, 2)).sum()

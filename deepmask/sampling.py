@@ -73,9 +73,14 @@ class PatchSampler:
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self._cache_bytes = cache_mb << 20
 
-    def mask_sample(self, k: int) -> Sample:
-        """Sample k of the mask batches: a jittered positive, category first if `categories` is uniform."""
+    def mask_sample(self, k: int, negatives: bool = False) -> Sample:
+        """Sample k of the mask batches: a jittered positive, category first if `categories` is uniform.
+
+        `negatives`: for odd k a negative, as the score batches have them (paper: section 3.2, "an alternative").
+        """
         rng = np.random.default_rng([self.seed, 0, k])
+        if negatives and k % 2:
+            return self._negative(rng)
         if self.config.categories == "uniform":
             annotation = rng.choice(self._by_category[rng.integers(len(self._by_category))])
         else:
@@ -97,7 +102,9 @@ class PatchSampler:
         return crop(image, sample.placement, self.geometry.window, GRAY)
 
     def mask(self, sample: Sample) -> np.ndarray:
-        """The mask m of a positive: (patch, patch) bool, the centred object alone, resampled like the patch."""
+        """The mask m: (patch, patch) bool, the centred object alone, resampled like the patch; empty for a negative."""
+        if not sample.label:
+            return np.zeros((self.geometry.patch, self.geometry.patch), bool)
         full = self.dataset.mask(sample.annotation).astype(np.uint8) * 255
         window = crop(full, sample.placement, self.geometry.window, 0)
         inner = slice(self.geometry.context, self.geometry.context + self.geometry.patch)
@@ -151,13 +158,23 @@ class PatchBatches(Dataset):
     """Batch number `step` of a run, of one rank's share: a dict of "windows", "target" and the "branch".
 
     Even steps are mask batches: windows (n, 3, window, window) uint8, target (n, patch, patch) bool.  Odd steps are
-    score batches: target (n,) bool, the labels.  n is `batch / ranks`.
+    score batches: target (n,) bool, the labels.  n is `batch / ranks`.  With `mask_negatives`, half of each mask batch
+    are negatives with empty targets.
     """
 
-    def __init__(self, sampler: PatchSampler, steps: int, batch: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self,
+        sampler: PatchSampler,
+        steps: int,
+        batch: int,
+        rank: int = 0,
+        ranks: int = 1,
+        mask_negatives: bool = False,
+    ) -> None:
         if batch % (2 * ranks):
             raise ValueError(f"train.batch {batch} must be a multiple of twice the number of ranks ({ranks})")
         self.sampler, self.steps, self.batch, self.rank, self.ranks = sampler, steps, batch, rank, ranks
+        self.mask_negatives = mask_negatives
 
     def __len__(self) -> int:
         return self.steps
@@ -166,8 +183,12 @@ class PatchBatches(Dataset):
         share = self.batch // self.ranks
         start = step // 2 * self.batch + self.rank * share
         branch = BRANCHES[step % 2]
-        draw = self.sampler.mask_sample if branch == "mask" else self.sampler.score_sample
-        return collate(self.sampler, [draw(k) for k in range(start, start + share)], branch)
+        numbers = range(start, start + share)
+        if branch == "mask":
+            samples = [self.sampler.mask_sample(k, self.mask_negatives) for k in numbers]
+        else:
+            samples = [self.sampler.score_sample(k) for k in numbers]
+        return collate(self.sampler, samples, branch)
 
 
 def collate(sampler: PatchSampler, samples: list[Sample], branch: str) -> dict[str, Tensor | str]:

@@ -1,7 +1,8 @@
 """The rows of Table 1: systems of trained networks, and the classical methods that they are compared with (section 4).
 
 A *variant* is a network that is trained; a *system* is a row of Table 1.  DeepMaskZoom is DeepMask at one more scale;
-DeepMask20* takes the masks of DeepMask20 and the scores of DeepMask.
+DeepMask20* takes the masks of DeepMask20 and the scores of DeepMask.  An *ablation* is a network that is trained to
+confirm a choice which the paper states without numbers; it is measured on held-out patches and has no row.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ SYSTEMS = {
     "deepmaskfull": System("DeepMaskFull", "deepmaskfull", "deepmaskfull"),
 }
 VARIANTS = ("deepmask", "deepmask20", "deepmaskfull")
+ABLATIONS = ("masknegatives", "masknegatives20", "downsampled")
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,32 @@ CLASSICAL = {
 
 
 def variant_config(config: Config, variant: str) -> Config:
-    """The configuration that trains a variant: DeepMaskFull has no low-rank layer, nothing else differs."""
+    """The configuration that trains a variant or an ablation, which differ from DeepMask's in one value at most.
+
+    DeepMaskFull has no low-rank layer (section 3.1); "masknegatives" trains masks on negatives too (section 3.2), and
+    "downsampled" compares masks at the resolution of the output (section 3.4).
+    """
     check_variant(variant)
-    rank = None if variant == "deepmaskfull" else config.model.rank
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, rank=rank))
+    changes = {
+        "deepmaskfull": {"model": {"rank": None}},
+        "masknegatives": {"train": {"mask_negatives": True}},
+        "masknegatives20": {"train": {"mask_negatives": True}},
+        "downsampled": {"train": {"downsample_targets": True}},
+    }.get(variant, {})
+    sections = {name: dataclasses.replace(getattr(config, name), **values) for name, values in changes.items()}
+    return dataclasses.replace(config, **sections)
 
 
 def trains_on_seen_only(variant: str) -> bool:
     """Whether only the 20 PASCAL categories count as objects in training (paper: section 4, Generalization)."""
-    return variant == "deepmask20"
+    return variant in ("deepmask20", "masknegatives20")
+
+
+def systems_of(variant: str) -> dict[str, System]:
+    """The systems whose masks a network makes, by key; an ablation makes one, which bears its name."""
+    check_variant(variant)
+    made = {key: system for key, system in SYSTEMS.items() if system.masks == variant}
+    return made or {variant: System(variant, variant, variant)}
 
 
 def check_classical(method: str) -> None:
@@ -73,6 +92,6 @@ def check_classical(method: str) -> None:
 
 
 def check_variant(variant: str) -> None:
-    """Raises ConfigError unless `variant` is one of VARIANTS."""
-    if variant not in VARIANTS:
-        raise ConfigError(f"variant: expected one of {', '.join(VARIANTS)}, got {variant!r}")
+    """Raises ConfigError unless `variant` is one of VARIANTS or ABLATIONS."""
+    if variant not in VARIANTS + ABLATIONS:
+        raise ConfigError(f"variant: expected one of {', '.join(VARIANTS + ABLATIONS)}, got {variant!r}")

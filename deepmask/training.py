@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from deepmask import device as devices
 from deepmask import distributed
 from deepmask.config import TrainConfig
-from deepmask.model import DeepMask, mask_loss, score_loss
+from deepmask.model import DeepMask, downsample, mask_loss, score_loss
 from deepmask.optim import make_optimisers
 from deepmask.sampling import BRANCHES, PatchBatches, PatchSampler
 from deepmask.validation import HeldOut
@@ -65,7 +65,7 @@ def train(
     model.to(memory_format=torch.channels_last)
     objective = distributed.wrap(Objective(model, config.score_weight))
     optimisers = make_optimisers(config.optimiser, model.parameters(), config.lr, config.momentum, config.weight_decay)
-    batches = PatchBatches(sampler, steps, config.batch, rank, ranks)
+    batches = PatchBatches(sampler, steps, config.batch, rank, ranks, config.mask_negatives)
     start, rows, totals = _resume(checkpoint, model, optimisers, config)
     loader = DataLoader(batches, batch_size=None, sampler=range(start, steps), num_workers=config.workers)
     bar = distributed.progress(loader, rank, total=steps, initial=start, desc="train", unit="batch")
@@ -77,6 +77,8 @@ def train(
                 group["lr"] = config.lr * learning_rate(step, steps, config)
             optimiser.zero_grad(set_to_none=True)  # the idle head keeps no gradient, so it is not moved
         windows, target = batch["windows"].to(device), batch["target"].to(device)
+        if config.downsample_targets and batch["branch"] == "mask":
+            target = downsample(target, model.geometry.mask)
         with devices.autocast(dtype, device):
             loss = objective(windows, target, batch["branch"])
         if not math.isfinite(loss.item()):

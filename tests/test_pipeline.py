@@ -41,6 +41,7 @@ FLOORS = [
         "pretraining",
         "training",
         "validation",
+        "upsampling",
         "inference",
         "evaluation",
         "matching",

@@ -18,7 +18,7 @@ from deepmask.inference import DensePass, Paster, best_cells
 from deepmask.paths import Study
 from deepmask.proposals import Proposals
 from deepmask.stages import launch, sharing
-from deepmask.systems import SYSTEMS
+from deepmask.systems import systems_of
 from deepmask.weights import load_model
 
 
@@ -29,7 +29,7 @@ def run(study: Study, params: str | Path, profile: str | None, variant: str, ran
 
 def job(study: Study, config: Config, variant: str, rank: int, ranks: int) -> None:
     """Choose the mask threshold of a variant on the tuning images, then write the proposals of its systems."""
-    systems = {key: system for key, system in SYSTEMS.items() if system.masks == variant}
+    systems = systems_of(variant)
     names = {name for system in systems.values() for name in (system.masks, system.scores)}
     networks = {name: load_model(study.weights(name), devices.device()) for name in sorted(names)}
     settings = config.propose
