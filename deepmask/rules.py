@@ -91,15 +91,17 @@ def held_out(variant: str, ablation: str, groups: tuple[str, ...]) -> Callable[[
         gaps = {group: float(ours[f"iou_{group}"] - other[f"iou_{group}"]) for group in groups}
         text = ", ".join(f"{group} {gap:+.3f}" for group, gap in gaps.items())
         good = all(gap > 0 for gap in gaps.values())
-        return Verdict(HOLDS if good else FAILS, text, "mean IoU of held-out patches, one training run each")
+        return Verdict(HOLDS if good else FAILS, text, "gain in mean IoU of held-out patches, one training run each")
 
     return judge
 
 
 def upsampling(measured: Measurements) -> Verdict:
-    found = measured.record("ablations", "upsampling.json")
-    text = f"correlation {found['correlation']:.3f}"
-    return threshold(found["correlation"], 0.95, text, "of the learned kernel with the bilinear one")
+    rows = measured.table("ablations", "upsampling.csv").set_index("upsampling")
+    learned, fixed = rows.loc["learned"], rows.loc["bilinear, fixed"]
+    text = f"correlation {learned.correlation:.2f}"
+    reason = f"loss of held-out patches {learned.loss:.4f} learned, {fixed.loss:.4f} bilinear"
+    return threshold(learned.correlation, 0.95, text, reason)
 
 
 def detection(measured: Measurements, first: str, second: str) -> pd.Series:
