@@ -154,12 +154,12 @@ def recall_curves(curves: pd.DataFrame, kind: str = "segm") -> Figure:
 def detection_curves(summary: pd.DataFrame) -> Figure:
     """Figure 5: mAP of the detector against the number of proposals, with 95 % intervals.
 
-    `summary`: columns proposals (key of a method), count, map, low, high.
+    `summary`: columns proposals (key of a method), count, mAP, low, high.
     """
     with mpl.rc_context(STYLE):
         fig, ax = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
         part = summary.rename(columns={"proposals": "method"})
-        _lines(ax, part, "count", "map")
+        _lines(ax, part, "count", "mAP")
         for method, line in part.groupby("method"):
             ax.fill_between(line["count"], line["low"], line["high"], color=colour(method), alpha=0.12, linewidth=0)
         counts = sorted(part["count"].unique())

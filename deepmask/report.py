@@ -81,7 +81,7 @@ def write_detection(summary: pd.DataFrame, folder: Path, provenance: Provenance)
         row = {"Fast R-CNN on proposals of": paper.METHODS[source]}
         for found in part.to_dict("records"):
             quote = published.get((source, found["count"]))
-            row[str(found["count"])] = _short(found["map"]) + (f" ({_short(quote.value)})" if quote else "")
+            row[str(found["count"])] = _short(found["mAP"]) + (f" ({_short(quote.value)})" if quote else "")
         rows.append(row)
     caption = (
         f"**Figure 5.** mAP by number of proposals, ours (the paper's, on PASCAL VOC 2007). Profile "

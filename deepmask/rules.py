@@ -115,15 +115,15 @@ def detection(measured: Measurements, first: str, second: str) -> pd.Series:
 def degrades(measured: Measurements) -> Verdict:
     table = measured.table("detection", "summary.csv")
     curve = table[table.proposals == "deepmask"].sort_values("count")
-    best = curve.loc[curve.map.idxmax()]
-    text = f"best at {best['count']:.0f}: {best.map:.3f}, at {curve['count'].max()}: {curve.map.iloc[-1]:.3f}"
-    good = best["count"] < curve["count"].max() and curve.map.iloc[-1] < best.map - 0.002
+    best = curve.loc[curve.mAP.idxmax()]
+    text = f"best at {best['count']:.0f}: {best.mAP:.3f}, at {curve['count'].max()}: {curve.mAP.iloc[-1]:.3f}"
+    good = best["count"] < curve["count"].max() and curve.mAP.iloc[-1] < best.mAP - 0.002
     return Verdict(HOLDS if good else FAILS, text, "mAP of the detector trained on DeepMask's proposals")
 
 
 def correlates(measured: Measurements) -> Verdict:
     table = measured.table("detection", "summary.csv")
-    r = float(np.corrcoef(table.ar, table.map)[0, 1])
+    r = float(np.corrcoef(table.ar, table.mAP)[0, 1])
     return threshold(r, 0.8, f"r = {r:.2f}", f"over {len(table)} pairs of a proposal method and a count")
 
 

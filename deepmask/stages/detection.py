@@ -107,7 +107,7 @@ def _evaluate(study: Study, source: str, test: InstanceDataset, counts: Sequence
     means, classes = [], []
     for count in counts:
         precisions = average_precisions(test, read_detections(study, source, count))
-        means.append({"proposals": source, "count": count, "map": mean_ap(precisions)})
+        means.append({"proposals": source, "count": count, "mAP": mean_ap(precisions)})
         precisions.insert(0, "proposals", source)
         precisions.insert(1, "count", count)
         classes.append(precisions)
