@@ -98,7 +98,7 @@ def held_out(variant: str, ablation: str, groups: tuple[str, ...]) -> Callable[[
 
 def upsampling(measured: Measurements) -> Verdict:
     rows = measured.table("ablations", "upsampling.csv").set_index("upsampling")
-    learned, fixed = rows.loc["learned"], rows.loc["bilinear, fixed"]
+    learned, fixed = rows.loc["learned"], rows.loc["bilinear, transposed"]
     text = f"correlation {learned.correlation:.2f}"
     reason = f"loss of held-out patches {learned.loss:.4f} learned, {fixed.loss:.4f} bilinear"
     return threshold(learned.correlation, 0.95, text, reason)
