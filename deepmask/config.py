@@ -131,7 +131,7 @@ class PascalConfig:
     """The second data set (section 4, Table 2 and Figure 5)."""
 
     root: str | None = None  # a VOCdevkit folder; null: draw scenes in PASCAL's place
-    images: int = 100  # drawn to test on; VOC 2007: 4952
+    images: int = 80  # drawn to test on; VOC 2007: 4952
     train_images: int = 200  # drawn, for the detector alone; VOC 2007 trainval: 5011
     seed: int = 0  # of the drawn scenes
     threshold: float | None = None  # probability at which masks are cut; paper: .1; null: as on the other images
