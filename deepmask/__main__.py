@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-JOBS = ("pretrain", "train", "propose", "edges", "ranking", "baseline", "detection_proposals", "detection")
+JOBS = ("pretrain", "train", "propose", "edges", "ranking", "baseline", "pascal", "detection_proposals", "detection")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
