@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-JOBS = ("pretrain", "train", "propose", "edges", "ranking", "baseline", "detection_proposals", "detection")
+JOBS = ("pretrain", "train", "propose", "edges", "ranking", "baseline", "pascal", "detection_proposals", "detection")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,6 +142,7 @@ def _propose(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from deepmask import files, paper, scoring
+    from deepmask.systems import CLASSICAL
 
     settings = {"small": options.small, "large": options.large, "images": options.images}
     for path in options.proposals:
@@ -149,7 +150,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             print(f"\n{path}")
         print(scoring.format_summary(scoring.evaluate_file(path, options.annotations, **settings)))
     if options.csv:
-        names = {paper.METHODS.get(path.stem, path.stem): path for path in options.proposals}
+        labels = paper.METHODS | {key: classical.label for key, classical in CLASSICAL.items()}
+        names = {labels.get(path.stem, path.stem): path for path in options.proposals}
         files.write_csv(options.csv, scoring.table(names, options.annotations, **settings))
 
 

@@ -96,10 +96,6 @@ class Measurements:
         """Seconds per image of a method, by the label of its row, edges included."""
         return float(_only(self.table("tables", "speed.csv"), method=label)["seconds"])
 
-    def last(self, variant: str) -> pd.Series:
-        """The last look of a training run at the held-out patches."""
-        return self.table("training", f"{variant}.csv").iloc[-1]
-
 
 def better(found: pd.Series | Sequence[pd.Series], reason: str = "") -> Verdict:
     """Holds if every difference is above 0 by its interval."""

@@ -62,7 +62,7 @@ CLAIMS = (
         "3.2",
         "Training masks on positives only is critical for categories that were not seen in training",
         "–",
-        "DeepMask20 segments held-out patches of unseen and of novel categories better than if it had negatives, too",
+        "held-out patches of unseen and of novel categories are segmented better by DeepMask20, by interval",
         held_out("deepmask20", "masknegatives20", ("unseen", "novel")),
     ),
     Claim(
@@ -78,7 +78,7 @@ CLAIMS = (
         "3.4",
         "Downsampling the ground truth instead of upsampling the output is slightly less accurate",
         "–",
-        "held-out patches of all three groups are segmented better by upsampling",
+        "held-out patches of all three groups are segmented better by upsampling, by interval",
         held_out("deepmask", "downsampled", ("seen", "unseen", "novel")),
     ),
     Claim(

@@ -123,3 +123,22 @@ def _draw(seed: int, annotations: list[dict[str, Any]]) -> Image.Image:
         mask = coco_mask.decode(coco_rle(record["segmentation"])) * 255
         draw.bitmap((0, 0), Image.fromarray(mask), fill=tuple(rng.integers(0, 256, 3).tolist()))
     return image
+
+
+def disc_and_square(disc_at=(0.5, 0.25), square_at=(0.5, 0.75), rng=None, height=60, width=80):
+    """An RGB image with a disc and a square, edge maps (3, H, W) of their outlines with some noise, and their masks.
+
+    The places are shares of height and width.
+    """
+    rng = np.random.default_rng(0) if rng is None else rng
+    rows, columns = np.mgrid[:height, :width]
+    disc = np.hypot(rows - disc_at[0] * height, columns - disc_at[1] * width) < 0.2 * width
+    apart = np.abs(rows - square_at[0] * height), np.abs(columns - square_at[1] * width)
+    square = np.maximum(*apart) < 0.15 * width
+    image = np.stack([disc * 200, square * 150, np.full(disc.shape, 40)], axis=-1).astype(np.uint8)
+    outline = np.zeros((height, width))
+    for mask in (disc, square):
+        outline[:, 1:] += 0.4 * (mask[:, 1:] != mask[:, :-1])
+        outline[1:] += 0.4 * (mask[1:] != mask[:-1])
+    edges = (outline + 0.1 * rng.random((3, height, width))).clip(0, 1).astype(np.float16)
+    return image, edges, np.stack([disc, square])

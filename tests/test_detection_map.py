@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from conftest import HEIGHT, WIDTH, annotation, rectangle
 
+from deepmask.bootstrap import resampled
 from deepmask.data.coco import InstanceDataset
-from deepmask.detection.voc_map import Detections, average_precisions, mean_ap
+from deepmask.detection.voc_map import Detections, average_precisions, mean_ap, resampled_map
 from deepmask.detection_config import DetectionError
 
 
@@ -37,7 +38,7 @@ def ap(dataset, detections):
     return float(average_precisions(dataset, detections).ap.iloc[0])
 
 
-A, B, FAR = (2, 2, 20, 20), (30, 2, 20, 20), (2, 30, 6, 6)
+BOXES = A, B, FAR = (2, 2, 20, 20), (30, 2, 20, 20), (2, 30, 6, 6)
 
 
 def test_precision_is_read_at_eleven_recalls(tmp_path):
@@ -169,3 +170,27 @@ def test_only_the_order_of_scores_matters(tmp_path):
         order = rng.permutation(10)
         shuffled[i] = Detections(boxes[i][order], np.tanh(scores[i - 1][order]) - 5, np.ones(10))
     assert ap(dataset, plain) == ap(dataset, shuffled) > 0
+
+
+def test_a_resample_is_the_map_of_a_data_set_with_images_repeated(tmp_path):
+    rng, size, classes = np.random.default_rng(3), 6, 2
+    images = {
+        i: [
+            (int(rng.integers(1, classes + 1)), box, bool(rng.random() < 0.2)) for box in (A, B, FAR)[: rng.integers(4)]
+        ]
+        for i in range(1, size + 1)
+    }
+    made = {}
+    for i, objects in images.items():
+        boxes = [box for _, box, _ in objects] + [FAR, A]
+        boxes = [tuple(np.add(box, [*rng.integers(-2, 3, 2), 0, 0]).tolist()) for box in boxes]
+        made[i] = Detections(boxes, rng.random(len(boxes)), rng.integers(1, classes + 1, len(boxes)))
+    dataset = write(tmp_path, images, classes)
+    expected = []
+    for weights in resampled(size, 20, seed=5).astype(int):
+        drawn = np.repeat(np.arange(1, size + 1), weights)  # an id for each copy
+        copies = {copy: images[i] for copy, i in enumerate(drawn.tolist(), 1)}
+        again = {copy: made[i] for copy, i in enumerate(drawn.tolist(), 1)}
+        expected.append(mean_ap(average_precisions(write(tmp_path, copies, classes), again)))
+    np.testing.assert_allclose(resampled_map(dataset, made, 20, seed=5), expected, atol=1e-9)
+    assert np.nanstd(expected) > 0.01

@@ -273,6 +273,14 @@ def test_paired_bootstrap_equals_resampling_by_hand(case, recalls):
     assert same == (0, 0, 0, 0)
 
 
+def test_metrics_of_the_two_may_differ(recalls):
+    recall = recalls["segm"]
+    same = paired_bootstrap(recall, recall, "AR@10", 50)
+    assert same.value == same.low == same.high == 0
+    found = paired_bootstrap(recall, recall, "AR@10", 50, metric_b="AR@100")
+    assert found.value == pytest.approx(recall.ar(10) - recall.ar(100)) and found.high <= 0
+
+
 def test_bootstrap_refuses_what_cannot_be_compared(recalls):
     recall = recalls["segm"]
     with pytest.raises(ValueError, match="same images and objects"):

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import disc_and_square
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,20 +20,11 @@ few = settings(max_examples=40, deadline=None)
 SMALL = MCGConfig(superpixels=60, regions=(15, 30, 0), vectors=(4, 3), limits=(120, 150, 80, 40), trees=6, leaf=5)
 
 
-def picture(seed=0, height=60, width=80):
-    """An RGB image with a disc and a square, edge maps of their outlines with some noise, and their masks."""
-    rows, columns = np.mgrid[:height, :width]
+def picture(seed=0):
+    """A disc and a square at random places."""
     rng = np.random.default_rng(seed)
-    places = rng.uniform(0.3, 0.7, 2) * height, rng.uniform([0.2, 0.7], [0.3, 0.8]) * width
-    disc = np.hypot(rows - places[0][0], columns - places[1][0]) < 0.2 * width
-    square = np.maximum(np.abs(rows - places[0][1]), np.abs(columns - places[1][1])) < 0.15 * width
-    image = np.stack([disc * 200, square * 150, np.full(disc.shape, 40)], axis=-1).astype(np.uint8)
-    outline = np.zeros((height, width))
-    for mask in (disc, square):
-        outline[:, 1:] += 0.4 * (mask[:, 1:] != mask[:, :-1])
-        outline[1:] += 0.4 * (mask[1:] != mask[:-1])
-    edges = (outline + 0.1 * rng.random((3, height, width))).clip(0, 1).astype(np.float16)
-    return image, edges, np.stack([disc, square])
+    rows, columns = rng.uniform(0.3, 0.7, 2), rng.uniform([0.2, 0.7], [0.3, 0.8])
+    return disc_and_square((rows[0], columns[0]), (rows[1], columns[1]), rng)
 
 
 @pytest.fixture(scope="module")

@@ -118,3 +118,10 @@ def test_saved_files_are_the_same_for_the_same_picture(tmp_path):
     files = sorted((tmp_path / "figures").iterdir())
     assert [file.name for file in files] == ["a.png", "b.png"]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_border_map_has_the_value_of_each_border_on_both_sides():
+    labels = np.array([[0, 0, 1], [0, 2, 1]])
+    drawn = pictures.border_map(labels, np.array([[0, 1], [0, 2], [1, 2]]), np.array([0.1, 0.5, 0.9]))
+    np.testing.assert_allclose(drawn, [[0, 0.5, 0.1], [0.5, 0.9, 0.9]])
+    assert not pictures.border_map(np.zeros((2, 3), int), np.zeros((0, 2), int), np.zeros(0)).any()

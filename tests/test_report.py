@@ -140,3 +140,38 @@ def test_panels_without_data_are_left_out():
 def test_every_method_has_its_own_look():
     looks = {name: (figures.colour(key), str(figures.DASHES.get(name))) for key, name in paper.METHODS.items()}
     assert len(set(looks.values())) == len(set(figures.COLOURS.values())) == 10
+
+
+def test_table_2_has_the_papers_rows_for_pascal(tmp_path):
+    rows = measured(("mcg", "deepmask"), ("bbox",))
+    csv, markdown = report.write_table2(rows, tmp_path, PROVENANCE)
+    table = pd.read_csv(csv)
+    assert table["method"].tolist() == ["MCG", "DeepMask"] and table["AR@100 paper"].tolist() == [0.462, 0.561]
+    text = markdown.read_text()
+    assert "PASCAL VOC 2007" in text and "Not measured: EdgeBoxes, Geodesic, Rigor, SelectiveSearch." in text
+
+
+def test_seconds_of_edges_belong_to_the_methods_that_start_from_them(tmp_path):
+    rows = pd.DataFrame(
+        [(what, 3, 0.1, seconds) for what, seconds in (("edges", 0.5), ("mcg", 2.0), ("selectivesearch", 1.0))],
+        columns=["what", "images", "megapixels", "median"],
+    )
+    table = report.write_speed(rows, tmp_path / "speed", PROVENANCE).set_index("method")
+    assert table["seconds"].to_dict() == {"SelectiveSearch": 1.0, "MCG-style": 2.5}
+    assert table["edges"].to_dict() == {"SelectiveSearch": 0.0, "MCG-style": 0.5}
+    assert "30 s per PASCAL image" in (tmp_path / "speed.md").read_text()
+
+
+def detected():
+    rows = [
+        (s, n, v, v - 0.1, v + 0.1) for s, v in (("selectivesearch", 0.4), ("deepmask", 0.5)) for n in (10, 100, 2000)
+    ]
+    return pd.DataFrame(rows, columns=["proposals", "count", "mAP", "low", "high"])
+
+
+def test_figure_5_has_a_line_and_an_interval_per_source(tmp_path):
+    (axis,) = figures.detection_curves(detected()).axes
+    assert sorted(line.get_label() for line in axis.get_lines()) == ["DeepMask", "SelectiveSearch"]
+    assert len(axis.collections) == 2 and axis.get_xscale() == "log"
+    text = report.write_detection(detected(), tmp_path, PROVENANCE).read_text()
+    assert ".500 (.682)" in text and ".400 (.669)" in text and "| 2000" in text

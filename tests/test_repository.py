@@ -10,6 +10,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from deepmask import readme
+from deepmask.paths import Study
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONGEST_CELL = 25
@@ -84,3 +87,11 @@ def test_no_file_names_a_folder_of_a_machine_or_a_package_registry():
 )
 def test_the_pattern_for_folders_of_a_machine(text, matches):
     assert bool(MACHINE_PATH.search(text)) is matches
+
+
+def test_the_readme_shows_the_current_results():
+    study = Study(ROOT)
+    if not study.result("claims.json").exists():
+        pytest.skip("the study has not run yet")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.updated(text, study) == text, "run `python -m deepmask readme`"

@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import disc_and_square
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -54,24 +55,9 @@ def solve(problem):
     return cuts.foregrounds(cuts.arcs(pairs, len(slopes)), weights, seeds, biases, slopes, lambdas)
 
 
-def picture(height=60, width=80):
-    """An RGB image with a disc and a square, and edge maps of their outlines with some noise."""
-    rows, columns = np.mgrid[:height, :width]
-    rng = np.random.default_rng(0)
-    disc = np.hypot(rows - 0.5 * height, columns - 0.25 * width) < 0.2 * width
-    square = np.maximum(np.abs(rows - 0.5 * height), np.abs(columns - 0.75 * width)) < 0.15 * width
-    image = np.stack([disc * 200, square * 150, np.full(disc.shape, 40)], axis=-1).astype(np.uint8)
-    outline = np.zeros((height, width))
-    for mask in (disc, square):
-        outline[:, 1:] += 0.4 * (mask[:, 1:] != mask[:, :-1])
-        outline[1:] += 0.4 * (mask[1:] != mask[:-1])
-    edges = (outline + 0.1 * rng.random((3, height, width))).clip(0, 1).astype(np.float16)
-    return image, edges, np.stack([disc, square])
-
-
 @pytest.fixture(scope="module")
 def scene():
-    return picture()
+    return disc_and_square()
 
 
 @pytest.fixture(scope="module")

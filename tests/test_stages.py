@@ -1,11 +1,13 @@
 """The stages of a study: splits that do not overlap, shared work that does not depend on how it is shared."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deepmask import masks, results_file
+from deepmask.__main__ import JOBS
 from deepmask.config import DataConfig
 from deepmask.data import splits
 from deepmask.data.coco import DataError, InstanceDataset
@@ -105,3 +107,9 @@ def test_scratch_belongs_to_one_job(tmp_path):
 def test_images_without_objects_are_part_of_the_data(tiny_coco):
     dataset = InstanceDataset.read(tiny_coco / "annotations/instances_train.json", tiny_coco / "images")
     assert any(len(dataset.annotations(i)) == 0 for i in range(len(dataset)))
+
+
+def test_every_stage_can_be_started_on_several_cores():
+    """`launch.start` runs them by name as commands."""
+    modules = {path.stem: path.read_text() for path in Path(sharing.__file__).parent.glob("*.py")}
+    assert set(JOBS) == {name for name, code in modules.items() if "\ndef job(" in code}
