@@ -1,4 +1,4 @@
-"""How the paper's claims are judged: a rule each, written before its number is known, and what it may look at.
+"""How the paper's claims are judged: a rule each, to be written before its number is known, and what it may look at.
 
 A rule reads the result files of a study and nothing else.  What decides is the 95 % bootstrap interval over images,
 which does not contain the spread over training runs.  The claims themselves are in `deepmask.ledger`.
@@ -151,8 +151,9 @@ def write(table: pd.DataFrame, folder: Path, source: str) -> list[Path]:
     parts = [
         "# The paper's claims, one by one",
         f"{source} Of {len(table)} claims: {tally}.",
-        "Intervals are 95 % bootstraps over images; they do not contain the spread over training runs. Every rule was "
-        "written down before its number was known and is in `deepmask/ledger.py`.",
+        "Intervals are 95 % bootstraps over images; they do not contain the spread over training runs. The rules are in "
+        "`deepmask/ledger.py` and were written down before their numbers were known, but for those on held-out patches, "
+        "which first compared means and now ask for intervals.",
         shown.to_markdown(index=False),
         "## Rules",
         table.rename(columns={"statement": "claim"})[["claim", "rule"]].to_markdown(index=False),
