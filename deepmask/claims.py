@@ -151,9 +151,9 @@ def write(table: pd.DataFrame, folder: Path, source: str) -> list[Path]:
     parts = [
         "# The paper's claims, one by one",
         f"{source} Of {len(table)} claims: {tally}.",
-        "Intervals are 95 % bootstraps over images; they do not contain the spread over training runs. The rules are in "
-        "`deepmask/ledger.py` and were written down before their numbers were known, but for those on held-out patches, "
-        "which first compared means and now ask for intervals.",
+        "Intervals are 95 % bootstraps over images; they do not contain the spread over training runs. The rules, in "
+        "`deepmask/ledger.py`, were written down before their numbers were known; those on held-out patches first "
+        "compared means and now ask for intervals.",
         shown.to_markdown(index=False),
         "## Rules",
         table.rename(columns={"statement": "claim"})[["claim", "rule"]].to_markdown(index=False),
