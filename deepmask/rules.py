@@ -117,6 +117,8 @@ def detection(measured: Measurements, first: str, second: str) -> pd.Series:
 def degrades(measured: Measurements) -> Verdict:
     table = measured.table("detection", "summary.csv")
     curve = table[table.proposals == "deepmask"].sort_values("count")
+    if curve.empty:
+        raise Missing("not measured: a detector on DeepMask's proposals")
     best = curve.loc[curve.mAP.idxmax()]
     text = f"best at {best['count']:.0f}: {best.mAP:.3f}, at {curve['count'].max()}: {curve.mAP.iloc[-1]:.3f}"
     good = best["count"] < curve["count"].max() and curve.mAP.iloc[-1] < best.mAP - 0.002

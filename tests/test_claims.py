@@ -114,3 +114,14 @@ def test_the_readme_shows_the_files_and_nothing_else_changes(tmp_path):
 def test_published_numbers_come_from_one_place():
     claim = next(claim for claim in ledger.CLAIMS if claim.key == "recall-deepmask-segm-ar@100")
     assert f"{paper.TABLE1_SEGM['DeepMask']['AR@100']:.3f}" in claim.paper
+
+
+def test_parts_of_a_study_are_judged_as_far_as_they_go(tmp_path):
+    """As at the smallest profile, where one detector is trained and one network."""
+    study = Study(tmp_path)
+    rows = pd.DataFrame({"proposals": ["selectivesearch"] * 2, "count": [10, 100], "mAP": [0.1, 0.2], "ar": [0.1, 0.3]})
+    write_csv(study.result("detection", "summary.csv"), rows)
+    write_csv(study.result("tables", "speed.csv"), pd.DataFrame({"method": ["DeepMask"], "seconds": [1.0]}))
+    table = claims.judge(ledger.CLAIMS, Measurements(study)).set_index("key")
+    assert table.verdict["detection-degrades"] == table.verdict["faster-than-mcg"] == UNTESTED
+    assert table.verdict["ar-predicts-map"] == HOLDS

@@ -75,4 +75,4 @@ def test_several_files_on_the_command_line_end_in_one_csv(dataset, tiny_coco, tm
     arguments += ["--annotations", str(tiny_coco / "annotations/instances_val.json"), "--csv", str(tmp_path / "t.csv")]
     assert main(["evaluate", *arguments]) == 0
     assert capsys.readouterr().out.count("masks ") == 2
-    assert pd.read_csv(tmp_path / "t.csv")["method"].tolist() == ["MCG", "MCG", "other", "other"]
+    assert pd.read_csv(tmp_path / "t.csv")["method"].tolist() == ["MCG-style", "MCG-style", "other", "other"]
