@@ -41,7 +41,8 @@ class EdgesConfig:
 class EdgeBoxesConfig:
     """Settings for 640 x 480 photographs; "published" are the defaults of the publication and its code.
 
-    beta and eta were chosen on 85 training photographs, where they are better than the published ones at every count.
+    beta and eta were chosen on 85 training photographs: better there than the published .75 and 1 at 10, 100 and 1000
+    boxes, and than the other published pair, .9 and .9996, at 10 and 100, while that one is a little better at 1000.
     """
 
     alpha: float = 0.65  # IoU of neighbouring windows of the search, which sets its step; published: .65

@@ -26,6 +26,7 @@ FLOORS = [
         "config",
         "baseline_config",
         "detection_config",
+        "training_config",
         "paths",
         "paper",
         "device",
