@@ -82,6 +82,12 @@ def from_segmentation(segmentation: Any, height: int, width: int) -> RLE:
     raise MaskError(f"a segmentation is a list of polygons or an RLE, not {segmentation!r:.40}")
 
 
+def turns(rle: RLE) -> np.ndarray:
+    """(K,) int64 where an object starts, ends, starts again and so on, K even; pixels are counted column by column."""
+    ends = np.cumsum(_runs(rle["counts"]))
+    return ends[: len(ends) // 2 * 2]
+
+
 def areas(rles: Sequence[RLE]) -> np.ndarray:
     """(N,) float64 pixels of each mask."""
     # pycocotools counts the masks in eight bits

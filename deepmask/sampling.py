@@ -180,15 +180,18 @@ class PatchBatches(Dataset):
         return self.steps
 
     def __getitem__(self, step: int) -> dict[str, Tensor | str]:
+        branch, samples = self.samples(step)
+        return collate(self.sampler, samples, branch)
+
+    def samples(self, step: int) -> tuple[str, list[Sample]]:
+        """The branch of batch `step`, and the samples of this rank's share of it."""
         share = self.batch // self.ranks
         start = step // 2 * self.batch + self.rank * share
         branch = BRANCHES[step % 2]
         numbers = range(start, start + share)
         if branch == "mask":
-            samples = [self.sampler.mask_sample(k, self.mask_negatives) for k in numbers]
-        else:
-            samples = [self.sampler.score_sample(k) for k in numbers]
-        return collate(self.sampler, samples, branch)
+            return branch, [self.sampler.mask_sample(k, self.mask_negatives) for k in numbers]
+        return branch, [self.sampler.score_sample(k) for k in numbers]
 
 
 def collate(sampler: PatchSampler, samples: list[Sample], branch: str) -> dict[str, Tensor | str]:
