@@ -1,4 +1,4 @@
-"""Several processes for one job, through torchrun and torch.distributed.
+"""Several processes for one job, through torchrun and torch.distributed, on one machine or on several.
 
 On a machine without a GPU one single-threaded rank per core trains faster than one process with several threads,
 and does not collapse when another program holds a core; with GPUs there is one rank per GPU.
@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from deepmask import device as devices
+
+T = TypeVar("T")
+
+NODES = "DEEPMASK_TORCHRUN"  # environment: options of torchrun for several machines, in the place of --standalone
+_PATIENCE = timedelta(hours=12)  # ranks wait for one that decodes images or proposes on a large one
 
 
 class LaunchError(RuntimeError):
@@ -33,7 +40,8 @@ def available_ranks() -> int:
 
 def launch(arguments: Sequence[str], ranks: int) -> None:
     """Run `python -m deepmask ARGUMENTS` in `ranks` processes and pass on what they print; raises LaunchError."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    nodes = shlex.split(os.environ.get(NODES, "--standalone"))
+    command = [sys.executable, "-m", "torch.distributed.run", *nodes, f"--nproc-per-node={ranks}"]
     command += ["-m", "deepmask", *arguments]
     environment = {"OMP_NUM_THREADS": "1", **os.environ} if not torch.cuda.is_available() else dict(os.environ)
     last: list[str] = []
@@ -60,7 +68,7 @@ def process_group() -> Iterator[tuple[int, int]]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     try:
         yield dist.get_rank(), ranks
     finally:
@@ -82,7 +90,23 @@ def progress(iterable: Iterable, rank: int, **options: Any) -> tqdm:
     return tqdm(iterable, **options, **({"disable": True} if rank else {}))
 
 
+def mean(values: Tensor) -> Tensor:
+    """The mean over the ranks, elementwise; every rank calls it and gets the same."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+        values = values / dist.get_world_size()
+    return values
+
+
 def barrier() -> None:
     """Wait for all ranks."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def first_then_others(make: Callable[[], T]) -> T:
+    """What `make` returns, called by the first rank before the others: it writes the file that they only open."""
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    made = make() if first else None
+    barrier()
+    return made if first else make()

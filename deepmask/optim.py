@@ -76,7 +76,10 @@ def make_optimisers(
     parameters = list(parameters)
     betas = (momentum, 0.99)
     if name == "sgd":
-        return [torch.optim.SGD(parameters, lr, momentum=momentum, weight_decay=weight_decay)]
+        sgd = torch.optim.SGD(parameters, lr, momentum=momentum, weight_decay=weight_decay, fused=True)
+        for parameter in parameters if momentum else ():  # the fused step cannot start one head later than the other
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return [sgd]
     if name == "adamw":
         return [torch.optim.AdamW(parameters, lr, betas=betas, weight_decay=weight_decay, fused=True)]
     if name == "muon":

@@ -42,6 +42,11 @@ class Study:
         """Weights of a trained network."""
         return self.root / "models" / f"{variant}.safetensors"
 
+    @property
+    def pixels(self) -> Path:
+        """The training images as raw pixels, for devices that cut patches; kept for the next network."""
+        return self.root / "checkpoints" / "pixels.bin"
+
     def checkpoint(self, name: str) -> Path:
         """State of a training run in progress; removed when the run is complete."""
         return self.root / "checkpoints" / f"{name}.pt"

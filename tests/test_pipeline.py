@@ -36,7 +36,7 @@ FLOORS = [
         "files",
     },
     {"data", "proposals", "results_file"},
-    {"model", "sampling", "weights"},
+    {"model", "sampling", "patches", "loading", "weights"},
     {
         "optim",
         "pretraining",

@@ -8,9 +8,11 @@ import torch
 
 from deepmask import config as configs
 from deepmask import device as devices
-from deepmask import files
+from deepmask import distributed, files
 from deepmask.config import Config
 from deepmask.data import splits
+from deepmask.data.pixels import PixelStore
+from deepmask.loading import cuts_on_device
 from deepmask.model import DeepMask
 from deepmask.paths import Study
 from deepmask.sampling import PatchSampler
@@ -42,7 +44,12 @@ def job(study: Study, config: Config, variant: str, rank: int, ranks: int) -> No
     if rank == 0:
         held_out = HeldOut(tune, groups, config.geometry, config.sampling, config.train.eval_patches)
     checkpoint = study.checkpoint(variant)
-    history = train(model, sampler, config.train, checkpoint=checkpoint, held_out=held_out, rank=rank, ranks=ranks)
+    store = None
+    if cuts_on_device(config.train.cut, devices.device()):
+        store = distributed.first_then_others(lambda: PixelStore.open(dataset, study.pixels))
+    history = train(
+        model, sampler, config.train, checkpoint=checkpoint, held_out=held_out, store=store, rank=rank, ranks=ranks
+    )
     if rank == 0:
         record = {"variant": variant, "train": configs.to_dict(config.train), "images": len(dataset)}
         save_model(study.weights(variant), model, record)
