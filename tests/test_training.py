@@ -265,12 +265,20 @@ def test_gradients_in_bf16_are_those_in_fp32(dataset, branch):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a machine without a GPU")
-def test_compiled_training_is_training(dataset, tmp_path):
-    config = dataclasses.replace(CONFIG, samples=32, precision="fp32", optimiser="sgd", lr=0.01)
-    plain, _ = run(dataset, tmp_path / "a.pt", config)
-    compiled, _ = run(dataset, tmp_path / "b.pt", dataclasses.replace(config, compile=True))
-    for name in plain:
-        assert torch.allclose(plain[name], compiled[name], rtol=1e-3, atol=1e-4), name
+def test_compiled_gradients_are_the_gradients(dataset):
+    """Of mask batches; dropout alone, of score batches, draws other numbers when it is compiled."""
+    batch = PatchBatches(PatchSampler(dataset, GEOMETRY, SAMPLING, seed=0), 1, 8)[0]
+    gradients = []
+    for compiled in (False, True):
+        objective = Objective(network(), 1 / 32)
+        if compiled:
+            objective.compile(dynamic=False)
+        objective(batch["windows"], batch["target"], "mask").backward()
+        gradients.append({name: p.grad for name, p in objective.model.named_parameters()})
+    for name, exact in gradients[0].items():
+        ours = gradients[1][name]
+        assert (exact is None) == (ours is None) == name.startswith("score_head")
+        assert exact is None or torch.allclose(exact, ours, rtol=1e-4, atol=1e-6), name
 
 
 def test_training_from_decoded_images_is_training(dataset, tmp_path):
