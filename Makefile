@@ -22,7 +22,7 @@ CLASSICAL = edgeboxes geodesic rigor selectivesearch mcg
 help:
 	@echo "make repro                      run the study: scenes, training, proposals, the table (make it again: no work)"
 	@echo "make repro DATA=FOLDER          the same on your own COCO-format folder, in runs/; PROFILE=NAME if you like"
-	@echo "make repro PROFILE=NAME         another profile of params.yaml, in runs/NAME"
+	@echo "make repro PROFILE=NAME         another profile of params.yaml, in runs/NAME; SET='train.batch=256 ...' changes it"
 	@echo "make real-sample DATA=FOLDER BSDS500=FOLDER   the classical methods on photographs: results/real/coco-sample.csv"
 	@echo "make test                       lint, unit and property tests, every notebook at the smallest size"
 	@echo "make lint, make format          check the style; mend it, in the notebooks too"
@@ -45,7 +45,7 @@ else
 	run="runs/$$name"; \
 	echo "dvc repro in $$run: runs the stages whose code, parameters or data changed, and skips the others"; \
 	export $(ACTIVATED); \
-	python -m deepmask study "$$run" $(if $(PROFILE),--profile "$(PROFILE)") $(if $(DATA),--data "$$data"); \
+	python -m deepmask study "$$run" $(if $(PROFILE),--profile "$(PROFILE)") $(if $(DATA),--data "$$data") $(if $(SET),--set $(SET)); \
 	cd "$$run"; \
 	dvc repro; \
 	cat results/tables/table1.md

@@ -60,6 +60,16 @@ def autocast(dtype: torch.dtype, device: torch.device) -> contextlib.AbstractCon
     return torch.autocast(device.type, dtype=dtype)
 
 
+def tune(device: torch.device) -> None:
+    """Let a GPU look for its fastest convolutions of the size at hand, and use TF32 where training stays in float32.
+
+    For training, whose batches are all of one size; images are not.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")  # Muon's products
+
+
 def processor(root: str | Path = "/") -> str:
     """The model name of the processor, or its architecture where the system does not tell."""
     return _cpuinfo(root, "model name") or os.uname().machine

@@ -68,6 +68,7 @@ def train(
     steps = max(1, round(config.samples / config.batch))
     device = next(model.parameters()).device
     dtype = devices.precision(config.precision, device)
+    devices.tune(device)
     model.to(memory_format=torch.channels_last)
     objective = Objective(model, config.score_weight)
     if config.compile:

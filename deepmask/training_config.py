@@ -49,7 +49,12 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Optimisation of Eq. 1 (section 3.2 and 3.4)."""
+    """Optimisation of Eq. 1 (section 3.2 and 3.4).
+
+    Larger batches, for many GPUs or full use of one: Eq. 1 is a sum over the batch, so that k times the batch at the
+    same `lr` is a step k times as long, which is the linear scaling rule; `weight_decay` times k keeps the decay per
+    patch, and a `warmup` of a thousand steps spares the first steps that length.  `samples` stays.
+    """
 
     samples: int = 18000  # patches, half of them in mask batches; paper: not said (5 days on a K40m)
     batch: int = 32  # paper: 32
