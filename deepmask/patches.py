@@ -2,7 +2,8 @@
 
 The loader decides where patches lie and which pixels they need (`plan`); the device resamples them (`cut`), each as
 two matrix products with the weights of an anti-aliased bilinear filter, rows @ image @ columns.  The patches are those
-that `sampling.crop` cuts with Pillow, up to the rounding of one gray level.
+that `sampling.crop` cuts with Pillow, up to its rounding between the two: of photographs at the paper's size .13 gray
+levels on average and 1 at most, and one mask pixel in a hundred thousand.
 """
 
 from __future__ import annotations

@@ -194,3 +194,20 @@ def test_a_plan_is_small_without_pixels(sampler):
         PatchSampler(sampler.dataset, large, CONFIG), [sampler.mask_sample(k) for k in range(32)], "mask", None
     )
     assert sum(t.nbytes for t in batch.values() if isinstance(t, torch.Tensor)) < 32 * 10_000
+
+
+REAL = os.environ.get("DEEPMASK_REAL_DATA")
+
+
+@pytest.mark.skipif(not REAL, reason="DEEPMASK_REAL_DATA names no COCO-format folder")
+def test_photographs_at_the_papers_size(tmp_path):
+    dataset = InstanceDataset.read(f"{REAL}/annotations/instances_train.json", f"{REAL}/images").images_subset(
+        slice(0, 60)
+    )
+    sampler = PatchSampler(dataset, Geometry(), SamplingConfig("uniform", 100, 5, 0.0, (-3.0, 2.0)), seed=0)
+    batches = PatchBatches(sampler, 6, 32)
+    planned = PlannedBatches(batches, PixelStore.open(dataset, tmp_path / "pixels.bin"))
+    for step in range(6):
+        mean, most, wrong = compare(batches[step], *cut(planned[step], Geometry(), CPU))
+        print(f"gray levels: {mean:.3f} on average, {most} at most; mask pixels: {wrong:.1e}")
+        assert mean < 0.2 and most <= 1 and wrong < 3e-4
