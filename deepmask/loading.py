@@ -47,8 +47,8 @@ class Loader:
             batch_size=None,
             sampler=range(start, len(self.data)),
             num_workers=self.workers,
+            multiprocessing_context="fork" if self.workers else None,  # they share annotations and pixels with us
             pin_memory=self.device.type == "cuda",
-            persistent_workers=False,
         )
         if self.device.type != "cuda":
             yield from map(self._ready, loader)
