@@ -36,7 +36,7 @@ FLOORS = [
         "files",
     },
     {"data", "proposals", "results_file"},
-    {"model", "sampling", "weights"},
+    {"model", "sampling", "weights", "imagenet"},
     {
         "optim",
         "pretraining",

@@ -57,7 +57,7 @@ def trained_on(config: Config) -> str:
         return Path(config.edges.model).name
     if config.edges.bsds500:
         return "BSDS500"
-    return "training masks" if config.data.root else "scenes"
+    return "scenes" if splits.is_drawn(config.data) else "training masks"
 
 
 def _make_forest(study: Study, config: Config, path: Path, workers: int) -> None:
