@@ -136,7 +136,7 @@ def _record_file(source: Source, folder: Path) -> Path:
 def _record(source: Source, folder: Path) -> dict[str, Any]:
     try:
         return json.loads(_record_file(source, folder).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return {}
 
 
