@@ -21,7 +21,7 @@ def make(config: PascalConfig, data: DataConfig, study: Study) -> None:
 
     Scenes have the size of the study's own.  Raises DataError if the folder is no VOCdevkit.
     """
-    if is_drawn(config):
+    if sources.is_drawn(config):
         counts = {"trainval": config.train_images, "test": config.images}
         write_pascal_scenes(study.pascal, **counts, width=data.width, height=data.height, seed=config.seed)
         return
@@ -31,13 +31,8 @@ def make(config: PascalConfig, data: DataConfig, study: Study) -> None:
 
 def load(config: PascalConfig, study: Study, split: str) -> InstanceDataset:
     """The images and instances of one of SPLITS; difficult objects are crowds.  Raises DataError."""
-    images = study.pascal / "images" if is_drawn(config) else voc.image_folder(_devkit(config))
+    images = study.pascal / "images" if sources.is_drawn(config) else voc.image_folder(_devkit(config))
     return InstanceDataset.read(_annotations(study, split), images)
-
-
-def is_drawn(config: PascalConfig) -> bool:
-    """Whether scenes are drawn in PASCAL's place."""
-    return config.root is None and config.download is None
 
 
 def _devkit(config: PascalConfig) -> Path:

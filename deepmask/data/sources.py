@@ -105,6 +105,11 @@ SOURCES = {
 FOLDERS = {"coco2014": "coco2014", "voc2007": "VOCdevkit"}  # below the folder of downloads, what a data set ends up as
 
 
+def is_drawn(config: DataConfig | PascalConfig) -> bool:
+    """Whether scenes are drawn, as neither a folder nor a download is named."""
+    return config.root is None and config.download is None
+
+
 def needed(
     data: DataConfig, pascal: PascalConfig, pretrain: PretrainConfig, detection: DetectionConfig
 ) -> tuple[Source, ...]:

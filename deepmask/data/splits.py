@@ -25,12 +25,7 @@ def folder(config: DataConfig, study: Study) -> Path:
     """
     if config.root is not None:
         return Path(config.root).expanduser()
-    return study.scenes if is_drawn(config) else sources.coco_folder(config)
-
-
-def is_drawn(config: DataConfig) -> bool:
-    """Whether the images of a study are drawn scenes."""
-    return config.root is None and config.download is None
+    return study.scenes if sources.is_drawn(config) else sources.coco_folder(config)
 
 
 def load(config: DataConfig, study: Study, split: str) -> InstanceDataset:
@@ -41,7 +36,7 @@ def load(config: DataConfig, study: Study, split: str) -> InstanceDataset:
     root = folder(config, study)
     if not root.is_dir():
         remedy = "set data.root to a COCO-format folder, or draw scenes first"
-        if config.root is None and config.download is not None:
+        if config.root is None and not sources.is_drawn(config):
             remedy = "run `python -m deepmask download` with this study's profile, or set data.root to your own folder"
         raise DataError(f"{root}: no such folder; {remedy}")
     if split == "train":
