@@ -254,7 +254,9 @@ def free_port():
 
 def test_a_server_that_is_not_there(tmp_path):
     message = fails(source(f"http://127.0.0.1:{free_port()}/file.bin"), tmp_path, "refuses the connection", pause=60.0)
-    assert "HTTPS_PROXY" in message and "DEEPMASK_MIRROR" in message
+    assert "HTTPS_PROXY" in message and "DEEPMASK_MIRROR" in message and "data.root" not in message
+    wanted = source(f"http://127.0.0.1:{free_port()}/file.bin", root="data.root")
+    assert "data.root" in fails(wanted, tmp_path, "refuses the connection", pause=60.0)
 
 
 def test_a_host_without_address(tmp_path, monkeypatch):
@@ -277,7 +279,7 @@ def test_proxies_that_refuse_or_are_not_there(server, tmp_path, monkeypatch, sch
     monkeypatch.setenv(f"{scheme}_proxy", server.url)
     fails(wanted, tmp_path, "proxy", pause=60.0)
     monkeypatch.setenv(f"{scheme}_proxy", f"http://127.0.0.1:{free_port()}")
-    fails(wanted, tmp_path, "proxy refuses or is not there", pause=60.0)
+    fails(wanted, tmp_path, "proxy of .* refuses or is not there", pause=60.0)
 
 
 def test_a_proxy_is_used(server, tmp_path, monkeypatch):
@@ -406,6 +408,7 @@ def table(content, server, monkeypatch, tmp_path):
                 f.folder,
                 10 * len(content[f.name]) if f.folder else 0,
                 f.exact,
+                f.root,
             )
             for f in files
         )

@@ -32,6 +32,7 @@ class Source:
     folder: str | None = None  # below the folder of downloads, that the archive is extracted into; None: no archive
     unpacked: int = 0  # bytes of an archive's content at most: nothing larger is extracted
     exact: bool = True
+    root: str | None = None  # the parameter that takes a folder of your own instead; None: there is none
 
     @property
     def name(self) -> str:
@@ -54,6 +55,7 @@ SOURCES = {
             "CC BY 4.0",
             "coco2014",
             2_000_000_000,
+            root="data.root",
         ),
         Source(
             f"{COCO}/zips/train2014.zip",
@@ -63,6 +65,7 @@ SOURCES = {
             PHOTOGRAPHS,
             "coco2014",
             15_000_000_000,
+            root="data.root",
         ),
         Source(
             f"{COCO}/zips/val2014.zip",
@@ -72,6 +75,7 @@ SOURCES = {
             PHOTOGRAPHS,
             "coco2014",
             7_500_000_000,
+            root="data.root",
         ),
     ),
     "voc2007": (
@@ -83,6 +87,7 @@ SOURCES = {
             PHOTOGRAPHS,
             ".",
             460_032_000,
+            root="pascal.root",
         ),
         Source(
             f"{VOC}/VOCtest_06-Nov-2007.tar",
@@ -92,6 +97,7 @@ SOURCES = {
             PHOTOGRAPHS,
             ".",
             451_020_800,
+            root="pascal.root",
         ),
     ),
     # the digits in these names begin the checksum, and their sizes are about right

@@ -26,7 +26,6 @@ from deepmask.data.sources import Source
 CHUNK = 1 << 16  # bytes; less than this is lost where a connection breaks
 LONGEST_PAUSE = 60.0  # seconds between attempts
 RETRIED = {408, 425, 429, 500, 502, 503, 504}  # answers that another attempt may change
-REMEDY = "name a mirror (DEEPMASK_MIRROR), or put {name} into the folder of downloads (DEEPMASK_DOWNLOADS)"
 
 
 class DownloadError(RuntimeError):
@@ -195,13 +194,13 @@ def _is_final(error: requests.RequestException) -> bool:
 def _reason(error: requests.RequestException) -> str:
     cause = getattr(error.args[0] if error.args else None, "reason", None)
     if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy refuses or is not there; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+        return "the proxy of HTTP_PROXY or HTTPS_PROXY refuses or is not there"
     if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate is not trusted; name your authority's with REQUESTS_CA_BUNDLE"
+        return "its certificate is not trusted, unless REQUESTS_CA_BUNDLE names your authority's"
     if isinstance(cause, causes.NameResolutionError):
-        return "its host is not known here; connect to the network, or set HTTPS_PROXY"
+        return "its host is not known here, unless HTTP_PROXY and HTTPS_PROXY name a proxy that knows it"
     if isinstance(cause, causes.NewConnectionError):
-        return "its host refuses the connection or cannot be reached; set HTTPS_PROXY if there is a proxy"
+        return "its host refuses the connection, unless HTTP_PROXY and HTTPS_PROXY name a proxy that leads there"
     if isinstance(error, requests.Timeout) or isinstance(cause, causes.TimeoutError) or "timed out" in str(error):
         return "the server does not answer in time"
     if isinstance(error, ValueError):
@@ -213,12 +212,14 @@ def _reason(error: requests.RequestException) -> str:
 
 def _status(reply: requests.Response) -> str:
     if reply.status_code == 407:
-        return "the proxy asks for a password; put it into HTTP_PROXY or HTTPS_PROXY"
+        return "the proxy asks for a password, which belongs into HTTP_PROXY and HTTPS_PROXY"
     return f"the server answers {reply.status_code} {reply.reason or ''}".rstrip()
 
 
 def _error(source: Source, url: str, reason: str) -> DownloadError:
-    return DownloadError(f"{_shown(url)}: {reason}; {REMEDY.format(name=source.name)}")
+    remedy = f"name a mirror with DEEPMASK_MIRROR, or put {source.name} into the folder of DEEPMASK_DOWNLOADS"
+    own = f", or your own data into {source.root}" if source.root else ""
+    return DownloadError(f"{_shown(url)}: {reason}; {remedy}{own}")
 
 
 def _range(reply: requests.Response) -> tuple[int | None, int | None]:
