@@ -59,7 +59,7 @@ real-sample: $(STAMP)
 	python -m deepmask study runs/real-sample --profile coco --data "$(DATA)" --set \
 	    data.train=annotations/instances_train.json data.train_folder=images \
 	    data.val=annotations/instances_val.json data.val_folder=images data.tuning_images=0 \
-	    edges.bsds500="$(abspath $(BSDS500))"; \
+	    edges.bsds500="$(abspath $(BSDS500))" pascal.download=null pretrain.weights=null detection.trunk=study; \
 	(cd runs/real-sample && dvc repro data edges ranking baseline); \
 	python -m deepmask evaluate $(foreach key,$(CLASSICAL),runs/real-sample/proposals/$(key)/$(key).json) \
 	    --annotations "$(DATA)/annotations/instances_val.json" --csv results/real/coco-sample.csv

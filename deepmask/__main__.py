@@ -1,4 +1,4 @@
-"""`python -m deepmask COMMAND`: check, voc, scenes, propose, evaluate, study, and the jobs that the notebooks start."""
+"""`python -m deepmask COMMAND`: check, voc, download, scenes, propose, evaluate, study, and the jobs of notebooks."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--split", default="test", help="a list in ImageSets/Main (test)")
     command.add_argument("--classes", action="store_true", help="also print the objects of each class")
     command.set_defaults(run=_voc)
+
+    command = commands.add_parser("download", help="fetch the data and weights that a profile needs from elsewhere")
+    command.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file (params.yaml)")
+    command.add_argument("--profile", help="profile of the parameter file; default: its top level")
+    command.add_argument("--list", action="store_true", help="only say what is there, what would be fetched, how large")
+    command.add_argument("--keep", action="store_true", help="keep archives after their extraction")
+    command.set_defaults(run=_download)
 
     command = commands.add_parser("scenes", help="draw the data set of a study")
     _study_options(command)
@@ -103,6 +110,21 @@ def _voc(options: argparse.Namespace) -> None:
     from deepmask.data import voc
 
     print(f"{options.out}: {voc.describe(voc.write_coco(options.folder, options.out, options.split), options.classes)}")
+
+
+def _download(options: argparse.Namespace) -> None:
+    from deepmask import config, paths
+    from deepmask.data import download, sources
+
+    settings = config.load(options.params, options.profile)
+    needed = sources.needed(settings.data, settings.pascal, settings.pretrain, settings.detection)
+    if not needed:
+        print(f"profile {settings.profile}: needs no downloads")
+        return
+    folder, mirror = paths.downloads(), paths.mirror()
+    if not options.list:
+        download.download(needed, folder, mirror, keep=options.keep)
+    print(download.describe(needed, folder, mirror))
 
 
 def _scenes(options: argparse.Namespace) -> None:

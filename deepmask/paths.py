@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,19 @@ class Study:
     def result(self, *parts: str) -> Path:
         """A small result that is kept in git: tables, metrics, figures, histories."""
         return self.root.joinpath("results", *parts)
+
+
+def downloads() -> Path:
+    """Where downloaded data and weights are, for all studies: DEEPMASK_DOWNLOADS, or `downloads/` in the repository.
+
+    A machine's place is no parameter of a study.  A relative one is seen from the repository.
+    """
+    return REPOSITORY / Path(os.environ.get("DEEPMASK_DOWNLOADS") or "downloads").expanduser()
+
+
+def mirror() -> str | None:
+    """Where files are fetched from instead of their own address: DEEPMASK_MIRROR, a base URL or a folder."""
+    return os.environ.get("DEEPMASK_MIRROR") or None
 
 
 def study(root: str | Path) -> Study:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from deepmask import device as devices
-from deepmask import distributed
+from deepmask import distributed, imagenet
 from deepmask.config import ModelConfig, PretrainConfig
 from deepmask.data.drawing import draw_patch
 from deepmask.geometry import Geometry
@@ -61,13 +61,14 @@ class Objects(Dataset):
 def pretrain(
     geometry: Geometry, model: ModelConfig, config: PretrainConfig, rank: int = 0, ranks: int = 1
 ) -> tuple[Trunk, pd.DataFrame]:
-    """The pre-trained trunk and the history of its training, a few rows of training loss and held-out accuracy."""
+    """The pre-trained trunk and the history of its training, a few rows of training loss and held-out accuracy.
+
+    With ImageNet weights the history has no rows; raises WeightsError if they are not there.
+    """
     torch.manual_seed(config.seed)
     network = DeepMask(geometry, model)
     if config.weights == "imagenet":
-        from torchvision.models import VGG11_Weights, vgg11
-
-        network.trunk.load_vgg_a(vgg11(weights=VGG11_Weights.IMAGENET1K_V1))
+        network.trunk.load_vgg_a(imagenet.load("vgg11"))
         return network.trunk, pd.DataFrame(columns=["samples", "loss", "accuracy"])
     device = devices.device()
     dtype = devices.precision("auto", device)
@@ -81,7 +82,8 @@ def pretrain(
     data = Objects(config, config.batch, rank, ranks)
     ends = np.unique(np.linspace(0, len(data), _LOOKS + 1).astype(int)[1:])
     rows, total = [], 0.0
-    bar = distributed.progress(DataLoader(data, batch_size=None), rank, desc="pretrain", unit="batch")
+    loader = DataLoader(data, batch_size=None, num_workers=config.workers)
+    bar = distributed.progress(loader, rank, desc="pretrain", unit="batch")
     for step, (x, y) in enumerate(bar):
         for optimiser in optimisers:
             for group in optimiser.param_groups:

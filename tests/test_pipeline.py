@@ -36,7 +36,7 @@ FLOORS = [
         "files",
     },
     {"data", "proposals", "results_file"},
-    {"model", "sampling", "patches", "loading", "weights"},
+    {"model", "sampling", "patches", "loading", "weights", "imagenet"},
     {
         "optim",
         "pretraining",

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from deepmask.config import DataConfig
+from deepmask.data import sources
 from deepmask.data.coco import DataError, InstanceDataset
 from deepmask.paths import Study
 
@@ -18,8 +19,13 @@ SPLITS = ("train", "tune", "report")
 
 
 def folder(config: DataConfig, study: Study) -> Path:
-    """The COCO-format folder of a study: `data.root`, or the drawn scenes."""
-    return Path(config.root).expanduser() if config.root else study.scenes
+    """The COCO-format folder of a study: `data.root`, else what `data.download` names, else the drawn scenes.
+
+    Raises ConfigError if that name is not known.
+    """
+    if config.root is not None:
+        return Path(config.root).expanduser()
+    return study.scenes if sources.is_drawn(config) else sources.coco_folder(config)
 
 
 def load(config: DataConfig, study: Study, split: str) -> InstanceDataset:
@@ -29,7 +35,10 @@ def load(config: DataConfig, study: Study, split: str) -> InstanceDataset:
     """
     root = folder(config, study)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; set data.root to a COCO-format folder, or draw scenes first")
+        remedy = "set data.root to a COCO-format folder, or draw scenes first"
+        if config.root is None and not sources.is_drawn(config):
+            remedy = "run `python -m deepmask download` with this study's profile, or set data.root to your own folder"
+        raise DataError(f"{root}: no such folder; {remedy}")
     if split == "train":
         return InstanceDataset.read(root / config.train, root / config.train_folder)
     val = InstanceDataset.read(root / config.val, root / config.val_folder)

@@ -13,7 +13,7 @@ import torch
 
 from deepmask import config as configs
 from deepmask import device as devices
-from deepmask import distributed, files, results_file
+from deepmask import distributed, files, imagenet, results_file
 from deepmask.config import Config
 from deepmask.data.coco import InstanceDataset
 from deepmask.detection.inference import detect
@@ -80,9 +80,7 @@ def job(study: Study, config: Config, source: str, rank: int, ranks: int) -> Non
 def _network(study: Study, config: Config, classes: int) -> FastRCNN:
     torch.manual_seed(config.detection.seed)
     if config.detection.trunk == "vgg16":
-        from torchvision.models import VGG16_Weights, vgg16
-
-        return FastRCNN.on_vgg16(vgg16(weights=VGG16_Weights.IMAGENET1K_V1), classes, config.detection)
+        return FastRCNN.on_vgg16(imagenet.load("vgg16"), classes, config.detection)
     trunk = Trunk(config.model.width, config.geometry.pools)
     trunk.load_state_dict(load_tensors(study.trunk)[0])
     return FastRCNN.on_trunk(trunk, config.geometry.stride, classes, config.detection)

@@ -14,7 +14,7 @@ import cv2
 from deepmask import distributed, files
 from deepmask.baselines import edges, forest
 from deepmask.config import Config
-from deepmask.data import splits
+from deepmask.data import sources, splits
 from deepmask.paths import Study
 from deepmask.stages import launch, sharing
 
@@ -57,7 +57,7 @@ def trained_on(config: Config) -> str:
         return Path(config.edges.model).name
     if config.edges.bsds500:
         return "BSDS500"
-    return "training masks" if config.data.root else "scenes"
+    return "scenes" if sources.is_drawn(config.data) else "training masks"
 
 
 def _make_forest(study: Study, config: Config, path: Path, workers: int) -> None:

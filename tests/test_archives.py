@@ -1,0 +1,147 @@
+"""Extraction: everything of a sound archive, nothing of any other, and never a file outside the folder."""
+
+import io
+import os
+import stat
+import tarfile
+import zipfile
+
+import pytest
+
+from deepmask.data import archives
+from deepmask.data.archives import ArchiveError, extract
+
+CONTENT = {"train/1.jpg": b"one" * 1000, "train/2.jpg": b"", "lists/deep/a.txt": b"a"}
+LIMIT = 10_000
+
+
+def make_zip(path, content):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    return path
+
+
+def make_tar(path, content):
+    with tarfile.open(path, "w") as archive:
+        for name, data in content.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+MAKERS = {"zip": make_zip, "tar": make_tar}
+each_kind = pytest.mark.parametrize("kind", MAKERS)
+
+
+def files_below(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refuses(archive, tmp_path, match):
+    """Nothing is written by an archive that is refused, within its folder or without."""
+    before = {*tmp_path.rglob("*")}
+    with pytest.raises(ArchiveError, match=match) as error:
+        extract(archive, tmp_path / "target", tmp_path / "scratch", LIMIT)
+    assert "\n" not in str(error.value) and archive.name in str(error.value)
+    assert {*tmp_path.rglob("*")} - {tmp_path / "target"} == before
+
+
+@each_kind
+def test_content_is_whole_and_counted(tmp_path, kind):
+    archive = MAKERS[kind](tmp_path / f"a.{kind}", CONTENT)
+    counts = extract(archive, tmp_path / "target", tmp_path / "scratch", LIMIT)
+    assert files_below(tmp_path / "target") == CONTENT
+    assert counts == {"train": 2, "lists/deep": 1}
+    assert not (tmp_path / "scratch").exists() and archive.exists()
+
+
+@each_kind
+def test_a_second_archive_joins_the_first(tmp_path, kind):
+    """VOC's two archives share their folders."""
+    more = {"train/3.jpg": b"three", "lists/deep/a.txt": b"newer"}
+    for name, content in (("a", CONTENT), ("b", more)):
+        archive = MAKERS[kind](tmp_path / f"{name}.{kind}", content)
+        extract(archive, tmp_path / "target", tmp_path / "scratch", LIMIT)
+    assert files_below(tmp_path / "target") == CONTENT | more
+
+
+@each_kind
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "{root}/x", "..\\x", "a/.."])
+def test_names_that_lead_out_are_refused(tmp_path, kind, name):
+    archive = MAKERS[kind](tmp_path / f"a.{kind}", {"good": b"1", name.format(root=tmp_path): b"2"})
+    refuses(archive, tmp_path, "lead out")
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        member = tarfile.TarInfo("link")
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    refuses(tmp_path / "a.tar", tmp_path, "'link' is neither file nor folder")
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFDIR])
+def test_links_and_devices_in_a_zip_are_refused(tmp_path, kind):
+    member = zipfile.ZipInfo("link")
+    member.create_system, member.external_attr = 3, (kind | 0o644) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(member, "/etc/passwd")
+    refuses(tmp_path / "a.zip", tmp_path, "'link' is neither file nor folder")
+
+
+@each_kind
+@pytest.mark.parametrize("left", [0, 1, 40, 600, 0.9])
+def test_truncated_archives_are_refused(tmp_path, kind, left):
+    content = {"train/1.jpg": os.urandom(3000)} if kind == "zip" else {"train/1.jpg": b"1" * 12000}
+    archive = MAKERS[kind](tmp_path / f"a.{kind}", content)
+    size = archive.stat().st_size if kind == "zip" else 512 + 12000
+    os.truncate(archive, left if isinstance(left, int) else int(left * size))
+    with pytest.raises(ArchiveError, match=f"a.{kind}"):
+        extract(archive, tmp_path / "target", tmp_path / "scratch", 20_000)
+    assert not (tmp_path / "target").exists() and not (tmp_path / "scratch").exists()
+
+
+def test_a_flipped_bit_is_found(tmp_path):
+    archive = make_zip(tmp_path / "a.zip", {"1.jpg": os.urandom(3000)})
+    data = bytearray(archive.read_bytes())
+    data[1500] ^= 1
+    archive.write_bytes(data)
+    refuses(archive, tmp_path, "damaged")
+
+
+@each_kind
+def test_more_than_expected_is_refused(tmp_path, kind):
+    bomb = MAKERS[kind](tmp_path / f"a.{kind}", {str(i): b"0" * 2001 for i in range(5)})
+    refuses(bomb, tmp_path, "more than the 10,000 bytes")
+    assert extract(bomb, tmp_path / "target", tmp_path / "scratch", 10_005) == {".": 5}
+
+
+@each_kind
+@pytest.mark.parametrize("names", [["a", "./a"], ["a", "a/b"], ["a/b", "a"]])
+def test_names_that_collide_are_refused(tmp_path, kind, names):
+    archive = MAKERS[kind](tmp_path / f"a.{kind}", {name: b"1" for name in names})
+    refuses(archive, tmp_path, "twice|through a file")
+
+
+@each_kind
+def test_an_interrupted_extraction_leaves_nothing_and_is_repeated(tmp_path, kind, monkeypatch):
+    archive = MAKERS[kind](tmp_path / f"a.{kind}", CONTENT)
+    copy, calls = archives.shutil.copyfileobj, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        copy(*arguments)
+
+    monkeypatch.setattr(archives.shutil, "copyfileobj", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        extract(archive, tmp_path / "target", tmp_path / "scratch", LIMIT)
+    assert not (tmp_path / "target").exists()
+    (tmp_path / "scratch/train").mkdir(parents=True)
+    (tmp_path / "scratch/train/1.jpg").write_bytes(b"half")  # what a process leaves that was killed
+    extract(archive, tmp_path / "target", tmp_path / "scratch", LIMIT)
+    assert files_below(tmp_path / "target") == CONTENT
