@@ -44,7 +44,12 @@ def encode_at(patches: np.ndarray, corners: np.ndarray, height: int, width: int)
     `patches`: (N, h, w) bool; `corners`: (N, 2) int x, y of their top left pixels, which may lie outside the image.
     The same as `encode` of the pasted masks, without ever making them: only the columns of a patch are looked at.
     """
-    return [_encode_patch(patch, x, y, height, width) for patch, (x, y) in zip(patches, corners.tolist(), strict=True)]
+    import torch  # here, because evaluation does without
+
+    from deepmask import runs
+
+    corners = torch.from_numpy(np.asarray(corners, np.int64))
+    return runs.of_patches(torch.from_numpy(patches), corners, height, width).rles()
 
 
 def encode_regions(labels: np.ndarray, members: np.ndarray) -> list[RLE]:
@@ -105,19 +110,6 @@ def iou(a: Sequence[RLE], b: Sequence[RLE], crowd: np.ndarray | None = None) -> 
 def box_iou(a: np.ndarray, b: np.ndarray, crowd: np.ndarray | None = None) -> np.ndarray:
     """The same as `iou` for boxes (N, 4) x, y, width, height."""
     return _iou(*(np.ascontiguousarray(boxes, np.float64).reshape(-1, 4) for boxes in (a, b)), crowd)
-
-
-def _encode_patch(patch: np.ndarray, x: int, y: int, height: int, width: int) -> RLE:
-    left, right = max(x, 0), min(x + patch.shape[1], width)
-    top, bottom = max(y, 0), min(y + patch.shape[0], height)
-    ends = np.zeros(0, np.int64)  # where background and object take turns, column by column
-    if left < right and top < bottom:
-        columns = np.zeros((right - left, height), bool)
-        columns[:, top:bottom] = patch[top - y : bottom - y, left - x : right - x].T
-        columns = columns.ravel()
-        changes = np.flatnonzero(columns[1:] != columns[:-1]) + 1
-        ends = np.concatenate([[0] * int(columns[0]), changes, [columns.size] * int(columns[-1])]) + left * height
-    return _from_turns(ends, height, width)
 
 
 def _from_turns(turns: np.ndarray, height: int, width: int) -> RLE:

@@ -65,6 +65,7 @@ def load(key: str, study: Study, config: Config, count: int = 1000, threshold: f
         scorer=networks[system.scores],
         count=count,
         threshold=threshold or _threshold(study, config, system.masks),
+        longest=config.propose.longest,
         name=system.name,
     )
 

@@ -22,6 +22,7 @@ SECTIONS = {field.name for field in dataclasses.fields(Config)} - {"ranks"}  # h
 FLOORS = [
     {
         "geometry",
+        "runs",
         "masks",
         "config",
         "baseline_config",
