@@ -112,6 +112,34 @@ def box_iou(a: np.ndarray, b: np.ndarray, crowd: np.ndarray | None = None) -> np
     return _iou(*(np.ascontiguousarray(boxes, np.float64).reshape(-1, 4) for boxes in (a, b)), crowd)
 
 
+def cover(counts: list[bytes], pixels: int) -> bool:
+    """Whether each of these compressed counts stands for that many pixels; all at once, because there are thousands.
+
+    The code is that of `_runs`: the sum of the run lengths is the sum of the numbers, each times the runs that contain
+    it.
+    """
+    digits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
+    sizes = np.array([len(c) for c in counts])
+    if not sizes.all() or digits.max() > 63 or (digits[np.cumsum(sizes) - 1] & 32).any():
+        return False
+    ends = np.flatnonzero((digits & 32) == 0)
+    lengths = np.diff(ends, prepend=-1)
+    starts, longest = ends - lengths + 1, lengths.max()
+    if longest > 7:  # more than 35 bits: no image is that large
+        return False
+    numbers = np.zeros(len(ends), np.int64)
+    for place in range(longest):
+        longer = np.flatnonzero(lengths > place)
+        numbers[longer] |= (digits[starts[longer] + place] & 31).astype(np.int64) << (5 * place)
+    numbers -= ((digits[ends] & 16) > 0) * (np.int64(1) << (5 * lengths))
+    last = np.searchsorted(ends, np.cumsum(sizes) - 1)  # number that ends each code
+    runs = np.diff(last, prepend=-1)
+    times = (np.repeat(last, runs) - np.arange(len(ends))) // 2 + 1
+    first = last - runs + 1
+    times[first] = 1
+    return bool((np.add.reduceat(numbers * times, first) == pixels).all())
+
+
 def _from_turns(turns: np.ndarray, height: int, width: int) -> RLE:
     """The RLE whose background and object take turns at these pixels, counted column by column."""
     if not turns.size or turns[-1] < height * width:

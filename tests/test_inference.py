@@ -139,6 +139,15 @@ def test_a_gpu_resizes_as_a_processor_does():
         assert found.dtype == torch.uint8 and gap.max() <= 1 and (gap > 0).float().mean() < 0.01
 
 
+def test_all_tensors_are_made_where_the_network_is(model, image):
+    """Those that would be made on a default device are without values here, so that using them fails."""
+    propose = DeepMaskProposer(model, OCTAVES, count=30, precision="fp32", longest=40)
+    expected = propose(image)
+    with torch.device("meta"):
+        found = propose(image)
+    assert found.masks == expected.masks and np.array_equal(found.boxes, expected.boxes)
+
+
 def test_small_images_are_not_shrunk(model, image):
     whole, limited = (DensePass(model, image, OCTAVES, "fp32", longest=longest) for longest in (None, 53))
     assert limited.shrunk == 1 and all(torch.equal(a, b) for a, b in zip(whole.features, limited.features, strict=True))

@@ -53,7 +53,7 @@ FLOORS = [
         "detection",
     },
     {"report", "figures", "pictures", "matches", "claims", "rules", "ledger", "readme"},
-    {"stages", "studies", "notebooks", "methods", "__main__"},
+    {"stages", "studies", "notebooks", "methods", "proposing", "__main__"},
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 
