@@ -55,15 +55,20 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_job)
 
     command = commands.add_parser("propose", help="proposals of image files, by any method")
-    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders of images, patterns")
     command.add_argument("--method", default="deepmask", help="deepmask, edgeboxes, selectivesearch, mcg, ...")
     _study_options(command)
     command.add_argument("--count", type=int, default=1000, help="proposals per image (1000)")
     command.add_argument("--out", type=Path, default=Path("proposals-of-images"), help="folder to write into")
+    command.add_argument("--annotations", type=Path, help="COCO JSON whose image ids to use (1, 2, ...)")
+    command.add_argument("--chunk", type=_positive, default=5000, help="images per results file (5000)")
+    command.add_argument("--pictures", type=int, default=20, metavar="N", help="draw the first N images (20)")
     command.set_defaults(run=_propose)
 
     command = commands.add_parser("evaluate", help="average recall of any COCO results files")
-    command.add_argument("proposals", type=Path, nargs="+", help="COCO results JSON of any program")
+    command.add_argument(
+        "proposals", type=Path, nargs="+", help="COCO results JSON of any program, or a folder that propose wrote"
+    )
     command.add_argument("--annotations", type=Path, required=True, help="COCO instances JSON")
     command.add_argument("--images", type=int, help="only the first N images by ascending id (paper: 5000)")
     command.add_argument("--small", type=float, default=32.0, help="objects below SMALL^2 px are small (32)")
@@ -87,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("destination", type=Path)
     command.set_defaults(run=_normalise)
     return parser
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
 
 
 def _study_options(command: argparse.ArgumentParser) -> None:
@@ -152,14 +163,29 @@ def _job(options: argparse.Namespace) -> None:
 
 
 def _propose(options: argparse.Namespace) -> None:
-    from deepmask import config, methods
+    from deepmask import config, methods, proposing
+    from deepmask.distributed import process_group
     from deepmask.paths import Study
 
-    method = methods.load(
-        options.method, Study(options.study), config.load(options.params, options.profile), options.count
-    )
-    for line in methods.propose_files(method, options.images, options.out):
-        print(line)
+    study, settings = Study(options.study), config.load(options.params, options.profile)
+    images = proposing.find_images(options.images, options.out)
+    ids = options.annotations and proposing.annotated_ids(images, options.annotations)
+    with process_group() as (rank, ranks):
+        method = methods.load(options.method, study, settings, options.count)
+        reads = methods.reads(options.method, study, settings, options.count)
+        lines = proposing.propose_files(
+            method,
+            images,
+            options.out,
+            reads=reads,
+            ids=ids,
+            chunk=options.chunk,
+            drawn=options.pictures,
+            rank=rank,
+            ranks=ranks,
+        )
+        for line in lines:
+            print(line, flush=True)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

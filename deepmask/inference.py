@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deepmask import device as devices
-from deepmask import masks
+from deepmask import runs
+from deepmask.masks import RLE
 from deepmask.model import GRAY, DeepMask
 from deepmask.proposals import Proposals
 
+CHUNK = 1 << 22  # interpolated logits that pasting holds at a time
 _LEAST_SIDE = 1  # a scaled image never shrinks below one pixel
 
 
@@ -36,45 +38,68 @@ class Cells:
 
 
 class DensePass:
-    """The trunk's features and the scores of one image at several scales.
+    """The trunk's features and the scores of one image at several scales, on the device of the network.
 
-    `image`: (H, W, 3) uint8 RGB; `octaves`: log2 scales.  Score maps are computed when first asked for, so a network
-    of which only the masks are used never runs its score head.
+    `image`: (H, W, 3) uint8 RGB; `octaves`: log2 scales; `longest`: an image with a longer side, in pixels, is first
+    shrunk to that (None: never), so that its scales are those of the shrunk image.  Score maps are computed when first
+    asked for, so a network of which only the masks are used never runs its score head.
     """
 
-    @torch.inference_mode()
-    def __init__(self, model: DeepMask, image: np.ndarray, octaves: Sequence[float], precision: str = "auto") -> None:
+    @torch.no_grad()  # unlike inference_mode, it lets autocast keep the weights that it has cast
+    def __init__(
+        self,
+        model: DeepMask,
+        image: np.ndarray,
+        octaves: Sequence[float],
+        precision: str = "auto",
+        longest: int | None = None,
+    ) -> None:
         self.model, self.octaves, self.size = model, tuple(octaves), image.shape[:2]
         self._device = next(model.parameters()).device
         self._dtype = devices.precision(precision, self._device)
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device).permute(2, 0, 1)[None]
+        self.shrunk = min(1.0, (longest or math.inf) / max(self.size))
+        if self.shrunk < 1:
+            pixels = resized(pixels, self.shrunk)
+        border = [model.geometry.border] * 4
         with devices.autocast(self._dtype, self._device):
-            self.features = [model.features(self._scaled(pixels, octave)) for octave in self.octaves]
+            scaled = (resized(pixels, 2.0**octave) for octave in self.octaves)
+            self.features = [model.features(F.pad(x, border, value=GRAY)) for x in scaled]
 
-    def _scaled(self, pixels: Tensor, octave: float) -> Tensor:
-        """The image at one scale, anti-aliased bilinear, with its gray border: (1, 3, h, w) uint8."""
-        size = [max(_LEAST_SIDE, math.floor(side * 2.0**octave + 0.5)) for side in self.size]
-        scaled = F.interpolate(pixels, size, mode="bilinear", antialias=True)
-        return F.pad(scaled.to(self._device), [self.model.geometry.border] * 4, value=GRAY)
+    @property
+    def scales(self) -> np.ndarray:
+        """(S,) float64 scales of the image that the network saw, one per octave."""
+        return self.shrunk * 2.0 ** np.asarray(self.octaves)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def scores(self) -> list[np.ndarray]:
         """Per scale the score logits (rows, cols) float32 of all cells."""
         with devices.autocast(self._dtype, self._device):
-            return [self.model.score_head.dense(x).float().cpu().numpy() for x in self.features]
+            maps = [self.model.score_head.dense(x).float() for x in self.features]
+        flat = torch.cat([x.flatten() for x in maps]).cpu()  # in one piece: a GPU is waited for once
+        return [part.view(x.shape).numpy() for part, x in zip(flat.split([x.numel() for x in maps]), maps, strict=True)]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def mask_logits(self, cells: Cells) -> Tensor:
         """Mask logits (N, mask, mask) float32 of the given cells."""
-        size = self.model.geometry.mask
-        logits = torch.empty(len(cells.score), size, size, device=self._device)
+        index = torch.from_numpy(np.stack([cells.scale, cells.row, cells.col])).to(self._device)
         with devices.autocast(self._dtype, self._device):
-            for index, x in enumerate(self.features):
-                here = np.flatnonzero(cells.scale == index)
-                if len(here):
-                    rows, cols = (torch.from_numpy(a[here]).to(self._device) for a in (cells.row, cells.col))
-                    logits[torch.from_numpy(here).to(self._device)] = self.model.mask_head.at(x, rows, cols).float()
-        return logits
+            return self.model.mask_head.at(self.features, *index).float()
+
+
+def resized(pixels: Tensor, scale: float) -> Tensor:
+    """(1, 3, H, W) uint8 pixels at another scale, anti-aliased bilinear, at least one pixel by one."""
+    size = [max(_LEAST_SIDE, math.floor(side * scale + 0.5)) for side in pixels.shape[-2:]]
+    if pixels.device.type == "cpu":
+        return F.interpolate(pixels, size, mode="bilinear", antialias=True)
+    return _resized_float(pixels, size)
+
+
+def _resized_float(pixels: Tensor, size: Sequence[int]) -> Tensor:
+    """The same where PyTorch does not interpolate uint8: along the rows, then the columns, rounded after each."""
+    for shape in ((pixels.shape[-2], size[1]), size):
+        pixels = (F.interpolate(pixels.float(), shape, mode="bilinear", antialias=True) + 0.5).to(torch.uint8)
+    return pixels
 
 
 def best_cells(scores: Sequence[np.ndarray], count: int) -> Cells:
@@ -97,38 +122,43 @@ class Paster:
     """
 
     def __init__(self, dense: DensePass, cells: Cells) -> None:
-        self.size, self.cells, self.geometry = dense.size, cells, dense.model.geometry
-        self.scales = 2.0 ** np.asarray(dense.octaves)[cells.scale]
-        self.logits = dense.mask_logits(cells).cpu()
+        self.size, self.cells = dense.size, cells
+        self.logits = dense.mask_logits(cells)
+        scales = dense.scales[cells.scale]
+        boxes = dense.model.geometry.cell_boxes(cells.row, cells.col, scales)
+        self._corners = np.floor(boxes[:, :2] + 0.5).astype(np.int64)
+        self._sides = np.maximum(1, boxes[:, 2].astype(np.int64))
 
     def proposals(self, threshold: float) -> Proposals:
         """The cells' masks and tight boxes as proposals of image 0, best first."""
-        rles = self.masks(threshold)
-        return Proposals(0, self.cells.score, masks.boxes(rles), rles)
+        rles, boxes = self._paste(threshold)
+        return Proposals(0, self.cells.score, boxes, rles)
 
-    def masks(self, threshold: float) -> list[masks.RLE]:
+    def masks(self, threshold: float) -> list[RLE]:
         """One RLE of the image's size per cell, in the order of the cells."""
-        height, width = self.size
-        cut = math.log(threshold / (1 - threshold))
-        boxes = self.geometry.cell_boxes(self.cells.row, self.cells.col, self.scales)
-        rles: list[masks.RLE | None] = [None] * len(self.logits)
-        for scale in np.unique(self.scales):
-            here = np.flatnonzero(self.scales == scale)
-            side = max(1, int(self.geometry.patch / scale))
-            for chunk in np.array_split(here, math.ceil(len(here) * side * side / 2**24)):
-                logits = F.interpolate(self.logits[chunk, None], (side, side), mode="bilinear", align_corners=True)
-                patches = (logits[:, 0] > cut).numpy()
-                corners = np.floor(boxes[chunk, :2] + 0.5).astype(int)
-                for index, rle in zip(chunk, masks.encode_at(patches, corners, height, width), strict=True):
-                    rles[index] = rle
-        return rles
+        return self._paste(threshold)[0]
+
+    @torch.no_grad()
+    def _paste(self, threshold: float) -> tuple[list[RLE], np.ndarray]:
+        logits = self.logits - math.log(threshold / (1 - threshold))
+        places = torch.from_numpy(np.column_stack([self._corners, self._sides])).to(logits.device)
+        held = np.minimum(self._sides, self.size[1]).cumsum() * logits.shape[-1]
+        bounds = np.flatnonzero(np.diff(held // CHUNK, prepend=-1, append=-1))
+        rles: list[RLE] = []
+        boxes = [np.zeros((0, 4), np.int64)]
+        for start, stop in zip(bounds.tolist(), bounds[1:].tolist(), strict=False):
+            turns = runs.of_logits(logits[start:stop], places[start:stop, :2], places[start:stop, 2], *self.size)
+            rles += turns.rles()
+            boxes.append(turns.boxes())
+        return rles, np.concatenate(boxes)
 
 
 class DeepMaskProposer:
     """DeepMask as a proposal method: image -> ranked proposals.
 
     `masker`: network of the masks; `scorer`: network of the scores, the same one unless given (DeepMask20* uses the
-    scores of DeepMask, section 4); `octaves`: log2 scales; `threshold`: probability at which masks are cut.
+    scores of DeepMask, section 4); `octaves`, `precision`, `longest`: see `DensePass`; `threshold`: probability at
+    which masks are cut.
     """
 
     def __init__(
@@ -140,14 +170,16 @@ class DeepMaskProposer:
         count: int = 1000,
         threshold: float = 0.2,
         precision: str = "auto",
+        longest: int | None = None,
         name: str = "DeepMask",
     ) -> None:
         self.masker, self.scorer = masker.eval(), (scorer or masker).eval()
         self.octaves, self.count, self.threshold = tuple(octaves), count, threshold
-        self.precision, self.name = precision, name
+        self.precision, self.longest, self.name = precision, longest, name
 
     def __call__(self, image: np.ndarray) -> Proposals:
         """Proposals of an image (H, W, 3) uint8 RGB, with `image_id` 0."""
-        scorer = DensePass(self.scorer, image, self.octaves, self.precision)
-        masker = scorer if self.masker is self.scorer else DensePass(self.masker, image, self.octaves, self.precision)
+        settings = image, self.octaves, self.precision, self.longest
+        scorer = DensePass(self.scorer, *settings)
+        masker = scorer if self.masker is self.scorer else DensePass(self.masker, *settings)
         return Paster(masker, best_cells(scorer.scores(), self.count)).proposals(self.threshold)

@@ -44,7 +44,12 @@ def encode_at(patches: np.ndarray, corners: np.ndarray, height: int, width: int)
     `patches`: (N, h, w) bool; `corners`: (N, 2) int x, y of their top left pixels, which may lie outside the image.
     The same as `encode` of the pasted masks, without ever making them: only the columns of a patch are looked at.
     """
-    return [_encode_patch(patch, x, y, height, width) for patch, (x, y) in zip(patches, corners.tolist(), strict=True)]
+    import torch  # here, because evaluation does without
+
+    from deepmask import runs
+
+    corners = torch.from_numpy(np.asarray(corners, np.int64))
+    return runs.of_patches(torch.from_numpy(patches), corners, height, width).rles()
 
 
 def encode_regions(labels: np.ndarray, members: np.ndarray) -> list[RLE]:
@@ -113,17 +118,32 @@ def box_iou(a: np.ndarray, b: np.ndarray, crowd: np.ndarray | None = None) -> np
     return _iou(*(np.ascontiguousarray(boxes, np.float64).reshape(-1, 4) for boxes in (a, b)), crowd)
 
 
-def _encode_patch(patch: np.ndarray, x: int, y: int, height: int, width: int) -> RLE:
-    left, right = max(x, 0), min(x + patch.shape[1], width)
-    top, bottom = max(y, 0), min(y + patch.shape[0], height)
-    ends = np.zeros(0, np.int64)  # where background and object take turns, column by column
-    if left < right and top < bottom:
-        columns = np.zeros((right - left, height), bool)
-        columns[:, top:bottom] = patch[top - y : bottom - y, left - x : right - x].T
-        columns = columns.ravel()
-        changes = np.flatnonzero(columns[1:] != columns[:-1]) + 1
-        ends = np.concatenate([[0] * int(columns[0]), changes, [columns.size] * int(columns[-1])]) + left * height
-    return _from_turns(ends, height, width)
+def cover(counts: list[bytes], pixels: int) -> bool:
+    """Whether each of these compressed counts stands for that many pixels; all at once, because there are thousands.
+
+    The code is that of `_runs`: the sum of the run lengths is the sum of the numbers, each times the runs that contain
+    it.
+    """
+    digits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
+    sizes = np.array([len(c) for c in counts])
+    if not sizes.all() or digits.max() > 63 or (digits[np.cumsum(sizes) - 1] & 32).any():
+        return False
+    ends = np.flatnonzero((digits & 32) == 0)
+    lengths = np.diff(ends, prepend=-1)
+    starts, longest = ends - lengths + 1, lengths.max()
+    if longest > 7:  # more than 35 bits: no image is that large
+        return False
+    numbers = np.zeros(len(ends), np.int64)
+    for place in range(longest):
+        longer = np.flatnonzero(lengths > place)
+        numbers[longer] |= (digits[starts[longer] + place] & 31).astype(np.int64) << (5 * place)
+    numbers -= ((digits[ends] & 16) > 0) * (np.int64(1) << (5 * lengths))
+    last = np.searchsorted(ends, np.cumsum(sizes) - 1)  # number that ends each code
+    runs = np.diff(last, prepend=-1)
+    times = (np.repeat(last, runs) - np.arange(len(ends))) // 2 + 1
+    first = last - runs + 1
+    times[first] = 1
+    return bool((np.add.reduceat(numbers * times, first) == pixels).all())
 
 
 def _from_turns(turns: np.ndarray, height: int, width: int) -> RLE:

@@ -1,25 +1,18 @@
-"""Every proposal method of the study by its key, and their proposals for image files (paper: section 4)."""
+"""Every proposal method of the study by its key (paper: section 4)."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from deepmask import device as devices
-from deepmask import files, masks, pictures, results_file
 from deepmask.config import Config, ConfigError
-from deepmask.data.coco import read_image
 from deepmask.paths import Study
 from deepmask.proposals import ProposalMethod, Proposals
 from deepmask.systems import CLASSICAL, SYSTEMS
-
-SHOWN = 10  # proposals in the picture of an image
-WIDEST = 5.0  # width by height of a picture, or height by width; a strip stands in an empty frame
 
 
 class WithEdges:
@@ -65,31 +58,19 @@ def load(key: str, study: Study, config: Config, count: int = 1000, threshold: f
         scorer=networks[system.scores],
         count=count,
         threshold=threshold or _threshold(study, config, system.masks),
+        longest=config.propose.longest,
         name=system.name,
     )
 
 
-def propose_files(method: ProposalMethod, images: Sequence[Path], folder: Path) -> Iterator[str]:
-    """Propose on image files, and yield a line of text about each.
-
-    Writes folder/proposals.json (COCO results; the images are numbered from 1 in their order), folder/images.json
-    (their names and sizes in COCO's format, so that pycocotools loads both) and a picture of the best of each.
-    Raises DataError on a file that is no image.
-    """
-    records = []
-    with results_file.Writer(folder / "proposals.json") as writer:
-        for number, path in enumerate(images, 1):
-            image = read_image(path)
-            made = method(image)
-            writer.add(made.of(number))
-            picture = folder / f"{number}-{path.stem}"
-            pictures.save(_picture(image, made.top(SHOWN)), picture)
-            height, width = image.shape[:2]
-            records.append({"id": number, "file_name": str(path), "width": width, "height": height})
-            yield f"{path}: {len(made)} proposals, the best {min(SHOWN, len(made))} in {picture}.png"
-    document = {"images": records, "annotations": [], "categories": [{"id": results_file.CATEGORY, "name": "object"}]}
-    files.write_text(folder / "images.json", json.dumps(document, indent=1) + "\n")
-    yield f"{folder / 'proposals.json'}: the proposals of {len(records)} images, by {method.name}"
+def reads(key: str, study: Study, config: Config, count: int = 1000) -> list[Any]:
+    """What the proposals of such a method depend on besides the image: parameters, and Paths of files."""
+    if key in SYSTEMS:
+        system = SYSTEMS[key]
+        cut = _threshold(study, config, system.masks)
+        return [count, cut, config.propose, *(study.weights(name) for name in (system.masks, system.scores))]
+    edges = [config.edges.scales, study.forest] if CLASSICAL[key].edges else []
+    return [count, getattr(config.baselines, key), *edges, *([study.ranking] if key == "mcg" else [])]
 
 
 def _threshold(study: Study, config: Config, network: str) -> float:
@@ -99,15 +80,3 @@ def _threshold(study: Study, config: Config, network: str) -> float:
         return config.propose.thresholds[0]
     tuned = pd.read_csv(path)
     return float(tuned.threshold[tuned.chosen].iloc[0])
-
-
-def _picture(image: np.ndarray, proposals: Proposals) -> Figure:
-    shape = np.clip(image.shape[0] / image.shape[1], 1 / WIDEST, WIDEST)
-    figure = Figure(figsize=(8, 8 * shape), layout="constrained")
-    axis = figure.subplots()
-    if proposals.masks is None:
-        pictures.show(axis, image)
-        pictures.show_boxes(axis, proposals.boxes, pictures.colours(len(proposals)))
-    else:
-        pictures.show_masks(axis, image, [masks.decode(rle) for rle in proposals.masks])
-    return figure

@@ -8,6 +8,9 @@ the fully connected layers are then convolutions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +22,21 @@ VGG_A = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # channels of the 3
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1], of the torchvision weights
 IMAGENET_STD = (0.229, 0.224, 0.225)
 GRAY = 128  # uint8 value around the image, the half gray of the released code
+
+
+class Pool(nn.MaxPool2d):
+    """A 2x2 max-pool; where no gradient is asked for on a processor, without the places of the maxima.
+
+    PyTorch's own always notes them, which takes three times as long.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H // 2, W // 2)."""
+        if x.device.type != "cpu" or torch.is_grad_enabled():
+            return super().forward(x)
+        height, width = (side // 2 * 2 for side in x.shape[-2:])
+        x = torch.maximum(x[..., 0:height:2, :width], x[..., 1:height:2, :width])
+        return torch.maximum(x[..., 0::2], x[..., 1::2])
 
 
 class Trunk(nn.Sequential):
@@ -38,7 +56,7 @@ class Trunk(nn.Sequential):
                 channels = out
             if group < pools:
                 # pooling before the ReLU gives the same values and spares three quarters of the ReLU
-                layers.insert(len(layers) - 1, nn.MaxPool2d(2))
+                layers.insert(len(layers) - 1, Pool(2))
         super().__init__(*layers)
         self.channels = channels
 
@@ -67,23 +85,31 @@ class MaskHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, C, f, f) -> mask logits (N, mask, mask)."""
-        return self.classify(F.relu(self.conv(x)))
+        x = F.relu(self.conv(x)).flatten(1)
+        return self.pixels(self.low_rank(x)).unflatten(1, (self.mask, self.mask))
 
-    def classify(self, x: Tensor) -> Tensor:
-        """The pixel classifiers on what the 1x1 convolution gives: (N, C, f, f) -> (N, mask, mask)."""
-        return self.pixels(self.low_rank(x.flatten(1))).unflatten(1, (self.mask, self.mask))
+    def at(self, maps: Sequence[Tensor], index: Tensor, rows: Tensor, cols: Tensor, chunk: int = 512) -> Tensor:
+        """Mask logits (N, mask, mask) of the cells (rows, cols) of the feature maps `index`, (N,) int64 each.
 
-    def at(self, x: Tensor, rows: Tensor, cols: Tensor, chunk: int = 256) -> Tensor:
-        """Mask logits (N, mask, mask) of the cells (rows, cols), (N,) int64, of one feature map (1, C, H, W).
-
-        Only the asked cells are computed; `dense` computes all and gives the same numbers.
+        `maps`: (1, C, H, W) each.  Only the asked cells are computed; `dense` computes all and gives the same numbers.
+        The windows are gathered with channels last, as the maps lie in memory, and so are the weights.
         """
-        windows = F.relu(self.conv(x))[0].unfold(1, self.features, 1).unfold(2, self.features, 1)  # C, R, S, f, f
-        masks = [
-            self.classify(windows[:, rows[i : i + chunk], cols[i : i + chunk]].transpose(0, 1))
-            for i in range(0, len(rows), chunk)
-        ]
-        return torch.cat(masks) if masks else x.new_zeros(0, self.mask, self.mask)
+        maps = [F.relu(self.conv(x))[0].permute(1, 2, 0) for x in maps]
+        places = torch.cat([x.flatten(0, 1) for x in maps])  # those of all maps, C
+        before = [0, *accumulate(len(x) * len(x[0]) for x in maps[:-1])]
+        before, width = torch.tensor([before, [len(x[0]) for x in maps]], device=rows.device)[:, index, None]
+        side = torch.arange(self.features, device=rows.device)
+        windows = before + (rows[:, None] + side.repeat_interleave(self.features)) * width
+        windows += cols[:, None] + side.repeat(self.features)  # N, f * f
+
+        wide = self.low_rank if isinstance(self.low_rank, nn.Linear) else self.pixels
+        weight = _as_kernel(wide, self.features).to(places.dtype).permute(0, 2, 3, 1).flatten(1)
+        masks = []
+        for part in windows.split(chunk):
+            x = places.index_select(0, part.flatten()).view(len(part), weight.shape[1])
+            x = F.linear(x, weight, wide.bias)
+            masks.append(x if wide is self.pixels else self.pixels(x))
+        return torch.cat(masks).unflatten(1, (self.mask, self.mask))
 
     def dense(self, x: Tensor) -> Tensor:
         """Mask logits (R, S, mask, mask) of every cell of one feature map (1, C, H, W) (paper: section 3.3)."""

@@ -86,32 +86,48 @@ def read(
 
     Boxes alone, masks alone (RLE, compressed or not) or both will do; missing boxes are those of the masks.  Category
     ids are ignored, and equal scores keep the order of the file.  Images that are not in `only` are passed over: a
-    file may cover more than what is asked, and more than fits into memory.  Raises ProposalError if the file is
-    missing or malformed, or if it has an image that is not among `image_ids`.
+    file may cover more than what is asked, and more than fits into memory.  A folder stands for all its files
+    proposals*.json, each with images of its own.  Raises ProposalError if the file is missing or malformed, or if it
+    has an image that is not among `image_ids`.
     """
     path = Path(path)
     collected: dict[int, _Columns] = {}
     known = None if image_ids is None else {int(i) for i in image_ids}
     wanted = None if only is None else {int(i) for i in only}
-    for index, entry in enumerate(_entries(path)):
-        try:
-            image_id, score = _number(entry, "image_id"), _number(entry, "score")
-            if image_id not in collected:
-                if type(image_id) is not int or (known is not None and image_id not in known):
-                    raise ProposalError(f"image_id {image_id} is not annotated; do the two files belong together?")
-                if wanted is not None and image_id not in wanted:
-                    continue
-                collected[image_id] = _Columns()
-            collected[image_id].add(index, score, entry.get("bbox"), entry.get("segmentation"))
-        except ProposalError as error:
-            raise ProposalError(f"{path}: entry {index}: {error}") from None
-    return {image_id: collected[image_id].proposals(image_id, path) for image_id in sorted(collected)}
+    for part in _parts(path):
+        for index, entry in enumerate(_entries(part)):
+            try:
+                image_id, score = _number(entry, "image_id"), _number(entry, "score")
+                if image_id not in collected:
+                    if type(image_id) is not int or (known is not None and image_id not in known):
+                        raise ProposalError(f"image_id {image_id} is not annotated; do the two files belong together?")
+                    if wanted is not None and image_id not in wanted:
+                        continue
+                    collected[image_id] = _Columns(part)
+                if collected[image_id].path != part:
+                    raise ProposalError(
+                        f"image_id {image_id} is also in {collected[image_id].path}; remove one of them"
+                    )
+                collected[image_id].add(index, score, entry.get("bbox"), entry.get("segmentation"))
+            except ProposalError as error:
+                raise ProposalError(f"{part}: entry {index}: {error}") from None
+    return {image_id: collected[image_id].proposals(image_id) for image_id in sorted(collected)}
+
+
+def _parts(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    parts = sorted(path.glob("proposals*.json"))
+    if not parts:
+        raise ProposalError(f"{path}: no file proposals*.json in this folder; name the file of the proposals")
+    return parts
 
 
 class _Columns:
     """What was read of one image so far; checks that are slow one by one wait for `proposals`."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.indices: list[int] = []
         self.scores: list[float] = []
         self.boxes: list[list[float] | None] = []
@@ -131,16 +147,16 @@ class _Columns:
         self.scores.append(score)
         self.boxes.append(box)
 
-    def proposals(self, image_id: int, path: Path) -> Proposals:
+    def proposals(self, image_id: int) -> Proposals:
         if self.masks:
-            self._check_masks(path)
+            self._check_masks()
             if None in self.boxes:
                 tight = mask_ops.boxes(self.masks).tolist()
                 self.boxes = [t if box is None else box for box, t in zip(self.boxes, tight, strict=True)]
         boxes = np.array(self.boxes, np.float64)
         for key, is_finite in (("bbox", np.isfinite(boxes).all(axis=1)), ("score", np.isfinite(self.scores))):
             if not is_finite.all():
-                raise ProposalError(f"{path}: entry {self.indices[is_finite.argmin()]}: {key} is not finite")
+                raise ProposalError(f"{self.path}: entry {self.indices[is_finite.argmin()]}: {key} is not finite")
         return Proposals.ranked(image_id, self.scores, boxes, self.masks or None)
 
     def _rle(self, segmentation: Any) -> RLE:
@@ -160,16 +176,16 @@ class _Columns:
         except mask_ops.MaskError as error:
             raise ProposalError(f"segmentation: {error}") from None
 
-    def _check_masks(self, path: Path) -> None:
+    def _check_masks(self) -> None:
         """Damaged counts would keep pycocotools busy for ever or make it read beyond their end."""
         height, width = self.size
-        if _code_pixels([rle["counts"] for rle in self.masks], height * width):
+        if mask_ops.cover([rle["counts"] for rle in self.masks], height * width):
             return
         for index, rle in zip(self.indices, self.masks, strict=True):
             try:
                 mask_ops.from_segmentation(rle, height, width)
             except mask_ops.MaskError as error:
-                raise ProposalError(f"{path}: entry {index}: segmentation: {error}") from None
+                raise ProposalError(f"{self.path}: entry {index}: segmentation: {error}") from None
 
 
 def _lines(proposals: Proposals) -> Iterator[str]:
@@ -227,32 +243,3 @@ def _number(entry: Any, key: str) -> float:
     if key not in entry:
         raise ProposalError(f"has no {key}; every proposal needs one")
     raise ProposalError(f"{key} {value!r:.40} is not a number")
-
-
-def _code_pixels(counts: list[bytes], pixels: int) -> bool:
-    """Whether each of these compressed counts stands for that many pixels; all at once, because there are thousands.
-
-    A character carries five bits, least significant first; its bit 5 says that the number goes on, and bit 4 of the
-    last one is the sign.  From the fourth number on each is the difference to the one two before, so the sum of the
-    run lengths is the sum of the numbers, each times the runs that contain it.
-    """
-    digits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
-    sizes = np.array([len(c) for c in counts])
-    if not sizes.all() or digits.max() > 63 or (digits[np.cumsum(sizes) - 1] & 32).any():
-        return False
-    ends = np.flatnonzero((digits & 32) == 0)
-    lengths = np.diff(ends, prepend=-1)
-    starts, longest = ends - lengths + 1, lengths.max()
-    if longest > 7:  # more than 35 bits: no image is that large
-        return False
-    numbers = np.zeros(len(ends), np.int64)
-    for place in range(longest):
-        longer = np.flatnonzero(lengths > place)
-        numbers[longer] |= (digits[starts[longer] + place] & 31).astype(np.int64) << (5 * place)
-    numbers -= ((digits[ends] & 16) > 0) * (np.int64(1) << (5 * lengths))
-    last = np.searchsorted(ends, np.cumsum(sizes) - 1)  # number that ends each code
-    runs = np.diff(last, prepend=-1)
-    times = (np.repeat(last, runs) - np.arange(len(ends))) // 2 + 1
-    first = last - runs + 1
-    times[first] = 1
-    return bool((np.add.reduceat(numbers * times, first) == pixels).all())

@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 
+from deepmask.data import coco
 from deepmask.data.coco import DataError, InstanceDataset, read_image
 from deepmask.paper import PASCAL_CATEGORIES
 
@@ -126,6 +128,16 @@ def test_exif_orientation_is_not_applied(tmp_path):
     exif[0x0112] = 6  # rotated by a quarter
     Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
     assert read_image(tmp_path / "turned.jpg").shape == (20, 40, 3)
+
+
+def test_large_images_are_read_without_a_warning_and_too_large_ones_refused(tmp_path, monkeypatch):
+    Image.new("1", (9500, 9500)).save(tmp_path / "large.bmp")  # Pillow warns from 89 million pixels on
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(tmp_path / "large.bmp").shape == (9500, 9500, 3)
+        monkeypatch.setattr(coco, "LARGEST", 9500**2 - 1)
+        with pytest.raises(DataError, match="large.bmp: 9500 x 9500 pixels, more than .*; shrink it"):
+            read_image(tmp_path / "large.bmp")
 
 
 def test_an_image_that_cannot_be_used_is_named(tiny_coco, dataset):

@@ -1,6 +1,7 @@
 """Dense application: the lazy path is the dense path, and the dense path is the network on every crop."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from deepmask import masks
+from deepmask import inference, masks, runs
 from deepmask.config import ModelConfig
+from deepmask.data import drawing
 from deepmask.geometry import Geometry
-from deepmask.inference import Cells, DeepMaskProposer, DensePass, Paster, best_cells
+from deepmask.inference import Cells, DeepMaskProposer, DensePass, Paster, best_cells, resized
 from deepmask.model import GRAY, DeepMask, upsample
 
 GEOMETRY = Geometry(patch=32, canonical=16, stride=4, mask=12, jitter=2.0, negative=6.0)
@@ -125,6 +127,77 @@ def test_pyramid_is_pillows(model):
     with torch.inference_mode():
         pixels = F.pad(torch.from_numpy(scaled.copy()).permute(2, 0, 1)[None], [16] * 4, value=GRAY)
         assert torch.allclose(dense.features[0], model.features(pixels), rtol=0.1, atol=0.1)
+
+
+def test_a_gpu_resizes_as_a_processor_does():
+    """In float, because PyTorch interpolates uint8 on processors alone; both round after each axis."""
+    pixels = torch.from_numpy(np.random.default_rng(5).integers(0, 256, (1, 3, 61, 83), np.uint8))
+    for scale in (0.2, 0.7, 1.0, 1.7):
+        expected = resized(pixels, scale)
+        found = inference._resized_float(pixels, expected.shape[-2:])
+        gap = (found.int() - expected.int()).abs()
+        assert found.dtype == torch.uint8 and gap.max() <= 1 and (gap > 0).float().mean() < 0.01
+
+
+def test_all_tensors_are_made_where_the_network_is(model, image):
+    """Those that would be made on a default device are without values here, so that using them fails."""
+    propose = DeepMaskProposer(model, OCTAVES, count=30, precision="fp32", longest=40)
+    expected = propose(image)
+    with torch.device("meta"):
+        found = propose(image)
+    assert found.masks == expected.masks and np.array_equal(found.boxes, expected.boxes)
+
+
+def test_small_images_are_not_shrunk(model, image):
+    whole, limited = (DensePass(model, image, OCTAVES, "fp32", longest=longest) for longest in (None, 53))
+    assert limited.shrunk == 1 and all(torch.equal(a, b) for a, b in zip(whole.features, limited.features, strict=True))
+    assert DensePass(model, image, OCTAVES, "fp32", longest=52).shrunk == 52 / 53
+
+
+def test_large_images_have_the_proposals_of_the_shrunk_image_enlarged(model):
+    large = drawing.draw_scene(0, 0, 128, 96).image
+    small = resized(torch.from_numpy(large).permute(2, 0, 1)[None], 0.5)[0].permute(1, 2, 0).numpy()
+    expected = DeepMaskProposer(model, OCTAVES, count=200, precision="fp32")(small)
+    found = DeepMaskProposer(model, OCTAVES, count=200, precision="fp32", longest=64)(large)
+    assert np.array_equal(found.scores, expected.scores)
+    assert found.masks[0]["size"] == [96, 128]
+    whole = np.sqrt(masks.areas(expected.masks)) > 8
+    assert whole.sum() > 50
+    doubled = masks.encode(np.stack([masks.decode(rle).repeat(2, 0).repeat(2, 1) for rle in expected.masks]))
+    overlap = np.diag(masks.iou(found.masks, doubled))[whole]
+    assert overlap.mean() > 0.85, "outlines differ by a pixel of the small image"
+    inside = found.boxes[whole, :2] + found.boxes[whole, 2:] / 2
+    assert np.abs(inside - 2 * (expected.boxes[whole, :2] + expected.boxes[whole, 2:] / 2)).mean() < 2
+
+
+def test_what_the_network_sees_of_a_large_image_is_bounded(model, monkeypatch):
+    seen, features = [], model.features
+    monkeypatch.setattr(model, "features", lambda x: seen.append(x.shape) or features(x))
+    DensePass(model, np.zeros((3000, 4000, 3), np.uint8), (-1.0, 1.0), "fp32", longest=200)
+    assert seen == [(1, 3, 75 + 32, 100 + 32), (1, 3, 300 + 32, 400 + 32)]
+
+
+def pasted_on(height, width, geometry, side, row, col, logits):
+    """A Paster of cells whose patches have the side `side` in an image that is never made."""
+    dense = SimpleNamespace(size=(height, width), scales=np.array([geometry.patch / side]))
+    dense.model, dense.mask_logits = SimpleNamespace(geometry=geometry), lambda cells: logits
+    return Paster(dense, Cells(np.zeros(len(logits), int), row, col, np.zeros(len(logits), np.float32)))
+
+
+def test_pasting_into_a_huge_image_holds_one_patch_at_a_time(monkeypatch):
+    held, of_logits = [], runs.of_logits
+    monkeypatch.setattr(runs, "of_logits", lambda logits, *rest: held.append(len(logits)) or of_logits(logits, *rest))
+    geometry = Geometry()
+    logits = torch.ones(3, geometry.mask, geometry.mask)
+    logits[2, :, 28:] = -1
+    paster = pasted_on(9000, 10000, geometry, 7168, np.array([0, 9, 9]), np.array([0, 9, 9]), logits)
+    monkeypatch.setattr(inference, "CHUNK", 7168 * geometry.mask)
+    made = paster.proposals(0.5)
+    assert held == [1, 1, 1]
+    assert made.boxes[:2].tolist() == [[0, 0, 3584, 3584], [1024, 1024, 7168, 7168]]
+    assert np.abs(made.boxes[2] - [1024, 1024, 3584, 7168]).max() <= 1
+    monkeypatch.setattr(inference, "CHUNK", 10**9)
+    assert paster.masks(0.5) == made.masks and held[3:] == [3]
 
 
 def test_proposer_and_its_starred_version(model, image):

@@ -12,7 +12,7 @@ from torchvision.models import vgg11
 from deepmask import config
 from deepmask.config import ModelConfig
 from deepmask.geometry import Geometry
-from deepmask.model import DeepMask, Trunk, mask_loss, score_loss, upsample
+from deepmask.model import DeepMask, Pool, Trunk, mask_loss, score_loss, upsample
 
 PARAMS = Path(__file__).resolve().parent.parent / "params.yaml"
 TINY = Geometry(patch=32, canonical=16, stride=4, mask=12, jitter=2.0, negative=6.0)
@@ -79,13 +79,25 @@ def test_dense_scores_equal_explicit_interleaving(model):
 
 
 def test_masks_at_cells_equal_the_dense_masks(model):
-    x = torch.relu(torch.randn(1, model.trunk.channels, 14, 17))
-    rows, cols = torch.tensor([0, 6, 3, 3]), torch.tensor([9, 0, 4, 4])
+    """Of any maps at once, in any order and in pieces."""
+    maps = [torch.relu(torch.randn(1, model.trunk.channels, *size)) for size in ((14, 17), (8, 8), (9, 20))]
+    index = torch.tensor([2, 0, 1, 0, 2, 0])
+    rows, cols = torch.tensor([1, 0, 0, 6, 0, 3]), torch.tensor([12, 9, 0, 0, 2, 4])
     with torch.no_grad():
-        assert torch.allclose(
-            model.mask_head.at(x, rows, cols, chunk=3), model.mask_head.dense(x)[rows, cols], rtol=1e-4, atol=1e-5
-        )
-        assert model.mask_head.at(x, rows[:0], cols[:0]).shape == (0, 12, 12)
+        found = model.mask_head.at(maps, index, rows, cols, chunk=4)
+        dense = [model.mask_head.dense(x) for x in maps]
+        expected = torch.stack([dense[i][r, c] for i, r, c in zip(index, rows, cols, strict=True)])
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+        assert model.mask_head.at(maps, index[:0], rows[:0], cols[:0]).shape == (0, 12, 12)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 10), (1, 5, 7, 9), (1, 1, 2, 3)])
+def test_pooling_without_a_gradient_is_pooling(shape):
+    x = torch.randn(shape, requires_grad=True)
+    with torch.no_grad():
+        assert torch.equal(Pool(2)(x), F.max_pool2d(x, 2))
+    (gradient,) = torch.autograd.grad(Pool(2)(x).sum(), x)
+    assert gradient.sum() == F.max_pool2d(x, 2).numel()
 
 
 def test_context_is_seen_by_the_trunk_alone():

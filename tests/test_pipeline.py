@@ -22,6 +22,7 @@ SECTIONS = {field.name for field in dataclasses.fields(Config)} - {"ranks"}  # h
 FLOORS = [
     {
         "geometry",
+        "runs",
         "masks",
         "config",
         "baseline_config",
@@ -52,7 +53,7 @@ FLOORS = [
         "detection",
     },
     {"report", "figures", "pictures", "matches", "claims", "rules", "ledger", "readme"},
-    {"stages", "studies", "notebooks", "methods", "__main__"},
+    {"stages", "studies", "notebooks", "methods", "proposing", "__main__"},
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 

@@ -193,9 +193,9 @@ def test_every_run_length_code_is_accepted_and_every_cut_one_refused(tmp_path):
     big[0, 450:, 300:800] = True
     for encoded, size in ((masks.encode(pixels), HEIGHT * WIDTH), (masks.encode(big), 900 * 1100)):
         counts = [rle["counts"] for rle in encoded]
-        assert module._code_pixels(counts, size) and not module._code_pixels(counts, size + 1)
+        assert masks.cover(counts, size) and not masks.cover(counts, size + 1)
         for code in counts:
-            assert not module._code_pixels([counts[0], code[:-1], counts[-1]], size)
+            assert not masks.cover([counts[0], code[:-1], counts[-1]], size)
 
 
 def test_proposals_keep_their_parts_together(tmp_path, proposals):

@@ -21,6 +21,9 @@ from deepmask.data import coco_records
 from deepmask.data.coco_records import Category, DataError, Finding
 from deepmask.masks import RLE
 
+LARGEST = 500_000_000  # pixels of an image: 1.5 GB in memory
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is lower, and a warning
+
 
 @dataclass(frozen=True, eq=False)
 class InstanceDataset:
@@ -148,6 +151,9 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
+            if image.width * image.height > LARGEST:
+                what = f"{image.width} x {image.height} pixels, more than the {LARGEST} that are read"
+                raise DataError(Finding(str(path), "", "image size", what, "shrink it or cut it into parts"))
             if image.mode.startswith("I"):  # 16 bits per pixel
                 gray = (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)
                 return np.repeat(gray[:, :, None], 3, axis=2)
@@ -157,6 +163,8 @@ def read_image(path: str | Path) -> np.ndarray:
     except FileNotFoundError:
         remedy = "add it, or correct the image folder or its file_name"
         raise DataError(Finding(str(path), "", "missing image", "no such image file", remedy)) from None
+    except DataError:
+        raise
     except Exception as error:  # a damaged file may raise anything from within a decoder
         raise DataError(unreadable(path, error)) from None
 

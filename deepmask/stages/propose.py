@@ -37,7 +37,7 @@ def job(study: Study, config: Config, variant: str, rank: int, ranks: int) -> No
 
     def at_thresholds(i: int) -> tuple[dict[str, Proposals], float]:
         start = time.perf_counter()
-        dense = DensePass(networks[variant], tune.image(i), settings.scales)
+        dense = DensePass(networks[variant], tune.image(i), settings.scales, longest=settings.longest)
         paster = Paster(dense, best_cells(dense.scores(), settings.tuning_count))
         made = {str(t): paster.proposals(t) for t in settings.thresholds}
         return made, time.perf_counter() - start
@@ -45,7 +45,9 @@ def job(study: Study, config: Config, variant: str, rank: int, ranks: int) -> No
     def at(threshold: float) -> Callable[[int], tuple[dict[str, Proposals], float]]:
         def propose(i: int) -> tuple[dict[str, Proposals], float]:
             image, start = report.image(i), time.perf_counter()
-            passes = {name: DensePass(network, image, octaves) for name, network in networks.items()}
+            passes = {
+                name: DensePass(network, image, octaves, longest=settings.longest) for name, network in networks.items()
+            }
             scores = {name: passes[name].scores() for name in sorted({s.scores for s in systems.values()})}
             made = {}
             for key, system in systems.items():
