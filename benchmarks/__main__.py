@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,64 +94,78 @@ def run(options: argparse.Namespace) -> Path:
         result["environment"]["gpu_memory_mib"] = torch.cuda.get_device_properties(device).total_memory // 2**20
     path = options.out / f"{report.slug(result['environment'])}.json"
     jobs, end = plan(options, device), time.monotonic() + 60 * options.minutes
-    ceilings = {}
     for threads in dict.fromkeys(job.threads for job in jobs):
-        torch.set_num_threads(threads or torch.get_num_threads())
-        _say(f"ceiling{'' if threads is None else f', threads: {threads}'}")
-        ceilings[threads] = hardware.ceiling(device, options.quick)
-        result["hardware"].append(ceilings[threads])
+        _say(f"ceiling{_with(threads)}")
+        result["hardware"].append(_ceiling(threads, device, options))
     with tempfile.TemporaryDirectory() as folder:
         data: dict[tuple[int, int], InstanceDataset] = {}
         for job in jobs:
             config = configs.load(options.params, job.profile)
             size = PHOTOGRAPH if config.data.download else (config.data.width, config.data.height)
-            row = {"profile": job.profile, "threads": job.threads}
-            _say(f"{job.section}, {job.profile}, {job.arguments}")
+            row = {"profile": job.profile, "threads": job.threads} | _shown(job)
             if time.monotonic() > end:
-                result[job.section].append(row | _shown(job) | {"failed": "no time was left"})
+                result[job.section].append(row | {"failed": "no time was left"})
                 continue
+            _say(f"{job.section}, {job.profile}{_with(job.threads)}, {_shown(job)}")
             torch.set_num_threads(job.threads or torch.get_num_threads())
             if size not in data:
                 data[size] = _drawn(Path(folder) / f"{size[0]}x{size[1]}", *size, 8 if options.quick else SCENES)
-            measured = _attempt(
-                lambda job=job, config=config, size=size: _measure(
-                    job, config, data[size], device, ceilings[job.threads], options, Path(folder)
-                )
-            )
-            result[job.section].append(row | _shown(job) | measured)
+            work = partial(_measure, job, config, data[size], device, options.weights, Path(folder))
+            result[job.section].append(row | _attempt(work))
             write(result, path)
+    if not options.quick:  # once more: a program beside this one may have slowed the first measurement
+        result["hardware"] = [
+            hardware.better(row, _ceiling(row["threads"], device, options)) for row in result["hardware"]
+        ]
     write(result, path)
     return path
 
 
+def _ceiling(threads: int | None, device: torch.device, options: argparse.Namespace) -> dict[str, Any]:
+    torch.set_num_threads(threads or torch.get_num_threads())
+    return hardware.ceiling(device, options.quick)
+
+
 def _measure(
-    job: Job,
-    config: Config,
-    dataset: InstanceDataset,
-    device: torch.device,
-    ceiling: dict[str, Any],
-    options: argparse.Namespace,
-    folder: Path,
+    job: Job, config: Config, dataset: InstanceDataset, device: torch.device, weights: Path | None, folder: Path
 ) -> dict[str, Any]:
-    """One measurement, with its shares of the ceiling."""
+    """One measurement, without its shares of the ceiling."""
     given = job.arguments
     if job.section == "training":
         found = train.measure(config, given["case"], dataset, device, given["seconds"], folder)
-        gflop, best = flops.of_patch(config), ceiling["best_tflops"][found["precision"]]
-        found |= {"gflop_by_branch": gflop, "gflop_per_patch": sum(gflop.values()) / len(gflop)}
-        for name in ("synthetic", "data"):
-            found[f"{name}_utilisation"] = train.utilisation(found[f"{name}_patches_per_s"], gflop, best)
-        return found
+        gflop = flops.of_patch(config)
+        return found | {"gflop_by_branch": gflop, "gflop_per_patch": sum(gflop.values()) / len(gflop)}
     if job.section == "inference":
-        model = load_model(options.weights, device) if options.weights else inference.build(config, device)
+        model = load_model(weights, device) if weights else inference.build(config, device)
         images = [dataset.image(i % len(dataset)) for i in range(given["images"])]
-        found = inference.measure(config, model, images, device)
-        best = ceiling["best_tflops"][found["precision"]]
-        return found | {"network_utilisation": found["network_tflops"] / best, "trained": bool(options.weights)}
-    precision = train.precision_name(config, device)
-    tflops, gbs = ceiling["best_tflops"][precision], ceiling["copy_gbs"]
-    rows = layers.measure(config, given["batch"], device, tflops, gbs, given["least"])
-    return {"precision": precision, "tflops": tflops, "gbs": gbs, "rows": rows}
+        return inference.measure(config, model, images, device) | {"trained": bool(weights)}
+    rows = layers.measure(config, given["batch"], device, given["least"])
+    return {"precision": train.precision_name(config, device), "rows": rows}
+
+
+def with_shares(result: dict[str, Any]) -> dict[str, Any]:
+    """The result with what every measurement is of the ceiling with as many threads, in its number format."""
+    ceilings = {row["threads"]: row for row in result["hardware"]}
+    shared = {**result}
+    for section in SECTIONS:
+        rows = []
+        for row in result[section]:
+            if "failed" not in row:
+                ceiling = ceilings[row["threads"]]
+                row = row | _shares(section, row, ceiling["best_tflops"][row["precision"]], ceiling["copy_gbs"])
+            rows.append(row)
+        shared[section] = rows
+    return shared
+
+
+def _shares(section: str, row: dict[str, Any], tflops: float, gbs: float) -> dict[str, Any]:
+    if section == "training":
+        names = ("synthetic", "data")
+        done = {name: row[f"{name}_patches_per_s"] * row["gflop_per_patch"] / 1e3 for name in names}
+        return {f"{name}_utilisation": rate / tflops for name, rate in done.items()}
+    if section == "inference":
+        return {"network_utilisation": row["network_tflops"] / tflops}
+    return {"tflops": tflops, "gbs": gbs, "rows": [layers.judged(part, tflops, gbs) for part in row["rows"]]}
 
 
 def _attempt(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -181,9 +196,10 @@ def _drawn(folder: Path, width: int, height: int, count: int) -> InstanceDataset
 
 
 def write(result: dict[str, Any], path: Path) -> None:
-    """The JSON, and beside it the report that is made of it."""
-    files.write_json(path, _rounded(result))
-    files.write_text(path.with_suffix(".md"), report.markdown(_rounded(result)))
+    """The JSON, with shares, and beside it the report that is made of it."""
+    written = _rounded(with_shares(result))
+    files.write_json(path, written)
+    files.write_text(path.with_suffix(".md"), report.markdown(written))
 
 
 def _rounded(value: Any) -> Any:
@@ -193,6 +209,10 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(item) for item in value]
     return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def _with(threads: int | None) -> str:
+    return "" if threads is None else f", threads: {threads}"
 
 
 def _say(text: str) -> None:

@@ -20,7 +20,7 @@ CONVOLVED = {"cuda": 256, "cpu": 8}  # images of the convolution
 
 def ceiling(device: torch.device, quick: bool = False) -> dict[str, Any]:
     """Rates of this device: TFLOP/s by format and size, the best by format (the ceiling), and GB/s of a copy."""
-    sizes = (1024, 2048) if quick else SIZES[device.type]
+    sizes = (512, 1024) if quick else SIZES[device.type]
     formats = [name for name, dtype in devices.PRECISIONS.items() if _worth(dtype, device)]
     products = {name: {str(n): product_rate(n, devices.PRECISIONS[name], device) for n in sizes} for name in formats}
     images = 4 if quick else CONVOLVED[device.type]
@@ -32,6 +32,22 @@ def ceiling(device: torch.device, quick: bool = False) -> dict[str, Any]:
         "best_tflops": {name: max(convolutions[name], *rates.values()) for name, rates in products.items()},
         "copy_gbs": copy_rate(2**24 if quick else COPIED[device.type], device),
     }
+
+
+def better(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The better of two measurements of a ceiling, rate by rate, and by what share of it the worse one was lower.
+
+    Another program that works at the same time lowers a rate, and nothing raises it.
+    """
+    best = _best(first, second)
+    rates = [(rate, second["best_tflops"][name]) for name, rate in first["best_tflops"].items()]
+    return best | {"varied": max(1 - min(pair) / max(pair) for pair in rates)}
+
+
+def _best(first: Any, second: Any) -> Any:
+    if isinstance(first, dict):
+        return {key: _best(value, second[key]) for key, value in first.items()}
+    return first if first is None else max(first, second)
 
 
 def product_rate(n: int, dtype: torch.dtype, device: torch.device) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from benchmarks import flops, timing
 from deepmask import device as devices
@@ -53,8 +54,8 @@ def measure(
     peak = timing.peak_mib(device)
     runs = [_parts(model, image, config, device) for image in images]
     parts = {name: float(np.median([run[name] for run, _ in runs])) for name in runs[0][0]}
-    trunk = min(_trunk(config, model, height, width, device), parts["scaling, trunk"])
-    parts = {"scaling": parts.pop("scaling, trunk") - trunk, "trunk": trunk, **parts}
+    parts["scaling"] = _scaling(config, model, images[0], device)
+    parts["trunk"] = max(0.0, parts.pop("scaling, trunk") - parts["scaling"])
     gflop = flops.of_image(config, height, width)
     network = sum(parts[name] for name in NETWORK)
     return {
@@ -94,19 +95,23 @@ def _parts(model: DeepMask, image: np.ndarray, config: Config, device: torch.dev
     return parts, np.bincount(np.asarray(cells.scale), minlength=len(config.propose.scales))
 
 
-def _trunk(config: Config, model: DeepMask, height: int, width: int, device: torch.device) -> float:
-    """Seconds of the trunk at all scales, one after the other, of images that are on the device."""
-    sizes = flops.scaled_sizes(config, height, width)
-    inputs = [torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, device=device) for size in sizes]
-    dtype = devices.precision("auto", device)
+class _NoTrunk(nn.Module):
+    """Stands for a network whose features cost nothing, so that what `DensePass` does besides can be timed."""
 
-    def work() -> None:
-        with torch.inference_mode(), devices.autocast(dtype, device):
-            for x in inputs:
-                model.features(x)
+    def __init__(self, model: DeepMask) -> None:
+        super().__init__()
+        self.geometry = model.geometry
+        self.weight = nn.Parameter(torch.zeros((), device=next(model.parameters()).device))
 
-    # on a processor the passes above have warmed it up
-    return timing.seconds(work, device, warm_up=2 if device.type == "cuda" else 0)
+    def features(self, images: Tensor) -> Tensor:
+        """The images themselves."""
+        return images
+
+
+def _scaling(config: Config, model: DeepMask, image: np.ndarray, device: torch.device) -> float:
+    """Seconds from an image in memory to its scaled, bordered copies on the device."""
+    stub = _NoTrunk(model)
+    return timing.seconds(lambda: DensePass(stub, image, config.propose.scales), device)
 
 
 def _name(device: torch.device) -> str:

@@ -6,7 +6,7 @@ bandwidth times FLOP per byte; its share is the time it would take at its bound 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,14 +19,8 @@ from deepmask.config import Config
 from deepmask.model import DeepMask, mask_loss
 
 
-def measure(
-    config: Config, batch: int, device: torch.device, tflops: float, gbs: float, least: float = 0.1
-) -> list[dict[str, Any]]:
-    """One row per layer of trunk and heads and direction, for training patches.
-
-    `tflops`, `gbs`: the matrix rate in the format that training uses, and the copy rate of the device; `least`:
-    seconds that a layer is timed.
-    """
+def measure(config: Config, batch: int, device: torch.device, least: float = 0.1) -> list[dict[str, Any]]:
+    """One row per layer of trunk and heads and direction, for training patches; `least`: seconds that each is timed."""
     torch.manual_seed(0)
     dtype = devices.precision(config.train.precision, device)
     model = DeepMask(config.geometry, config.model).to(device).to(dtype).to(memory_format=torch.channels_last).train()
@@ -44,14 +38,14 @@ def measure(
         moved = _bytes(x) + _bytes(*weights) + reads
         with torch.no_grad():
             forward = seconds(lambda: work(given), device, least=least)
-        rows.append(_row(name, "forward", flop, moved + _bytes(y), forward, tflops, gbs))
+        rows.append(_row(name, "forward", flop, moved + _bytes(y), forward))
         wanted = weights + [given] * (not first)
         slope = torch.ones_like(y)
         backward = seconds(lambda: torch.autograd.grad(y, wanted, slope, retain_graph=True), device, least=least)
         flop *= len(wanted) - len(weights) + bool(weights)
         # the inputs and weights again, the gradient of the output in, those of input and weights out
         moved += _bytes(y) + _bytes(*wanted)
-        rows.append(_row(name, "backward", flop, moved, backward, tflops, gbs))
+        rows.append(_row(name, "backward", flop, moved, backward))
         return y.detach()
 
     geometry = config.geometry
@@ -83,10 +77,7 @@ def measure(
     return rows
 
 
-def _row(
-    name: str, direction: str, flop: float, moved: float, took: float, tflops: float, gbs: float
-) -> dict[str, Any]:
-    ideal = max(flop / (tflops * 1e12), moved / (gbs * 1e9))
+def _row(name: str, direction: str, flop: float, moved: float, took: float) -> dict[str, Any]:
     return {
         "layer": name,
         "direction": direction,
@@ -96,9 +87,17 @@ def _row(
         "ms": took * 1e3,
         "tflops": flop / took / 1e12,
         "gbs": moved / took / 1e9,
-        "bound_tflops": min(tflops, gbs * flop / moved / 1e3),
-        "bound_by": "matrix rate" if flop / (tflops * 1e12) >= moved / (gbs * 1e9) else "memory",
-        "share": ideal / took,
+    }
+
+
+def judged(row: Mapping[str, Any], tflops: float, gbs: float) -> dict[str, Any]:
+    """A row with its bound and its share of it, at a matrix rate and a copy rate."""
+    arithmetic, memory = row["gflop"] / tflops, row["mb"] / gbs  # milliseconds
+    return {
+        **row,
+        "bound_tflops": min(tflops, gbs * row["flop_per_byte"] / 1e3),
+        "bound_by": "matrix rate" if arithmetic >= memory else "memory",
+        "share": max(arithmetic, memory) / row["ms"],
     }
 
 

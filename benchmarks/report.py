@@ -10,6 +10,7 @@ from typing import Any
 PARTS = ("scaling", "trunk", "score", "ranking", "mask logits", "paste", "RLE")  # of an image, in their order
 PAPER = "coco"  # the profile that has the paper's network
 TRAINING, DATA, IMAGE_NETWORK, IMAGE_ALL, CPU = 0.40, 0.90, 8.0, 25.0, 0.60  # the targets
+VARIED = 0.15  # of the matrix rate between two measurements, from which on the reader is warned
 NOTE = (
     "Shares are of the best measured matrix rate in the same format; the bytes of a layer are ideal, each tensor moved "
     "once. Training counts the FLOPs of trunk and heads, forward "
@@ -99,7 +100,14 @@ def _hardware(rows: Sequence[Mapping[str, Any]]) -> str:
             cells.append([f"matrix rate, {kind}{name}", f"{best:.3g} TFLOP/s", note])
         cells.append([f"copy, read and written{name}", f"{row['copy_gbs']:.3g} GB/s", ""])
     sizes = ", ".join(size for size, _ in _by_size(next(iter(rows[0]["matrix_tflops"].values())))) if rows else ""
-    return table(["", "best", f"of matrices of side {sizes}, and a 3x3 convolution"], cells)
+    text = table(["", "best", f"of matrices of side {sizes}, and a 3x3 convolution"], cells)
+    varied = max((row.get("varied", 0.0) for row in rows), default=0.0)
+    if varied > VARIED:
+        text += (
+            f"\n\nMeasured twice, the matrix rate differed by {varied:.0%}: other programs were running, and times "
+            "below may be too long; run it again on an idle machine."
+        )
+    return text
 
 
 def _by_size(rates: Mapping[str, float]) -> list[tuple[str, float]]:

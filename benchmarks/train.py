@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -28,7 +27,7 @@ from deepmask.sampling import BRANCHES, PatchBatches, PatchSampler
 from deepmask.training import Objective, train
 
 STEPS = 100_000  # that a run is asked for; the clock ends it long before
-LOOK = 0.5  # seconds between two readings of the clock
+LOOK = 0.5  # seconds between two readings of the clock, at most
 CACHE_MB = 1024  # of decoded images, the default of `PatchSampler`
 STILL = 1e-6  # learning rate: speed is measured, and no batch size may diverge
 
@@ -102,7 +101,7 @@ def with_data(
 
     `step`: the seconds that a step is expected to take; `seconds`: how long to measure; `folder`: for a checkpoint.
     """
-    every = 2 * max(1, math.ceil(LOOK / step / 2))  # even: as many mask as score batches
+    every = 2 * max(1, math.ceil(min(LOOK, seconds / 3) / step / 2))  # even: as many mask as score batches
     clock = Clock(device, seconds)
     try:
         train(
@@ -211,11 +210,6 @@ def step_parts(
 
 def _moved(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
-
-
-def utilisation(patches_per_s: float, gflop: Mapping[str, float], tflops: float) -> float:
-    """Share of a matrix rate (TFLOP/s) that training uses: half of the patches are of either branch."""
-    return patches_per_s * float(np.mean(list(gflop.values()))) / 1e3 / tflops
 
 
 def precision_name(config: Config, device: torch.device) -> str:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as program
-from benchmarks import flops, layers, report, timing, train
+from benchmarks import flops, hardware, layers, report, timing, train
 from deepmask import config as configs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,18 +69,29 @@ def test_flops_at_the_size_of_the_paper():
 
 def test_flops_of_the_layers_add_up_to_those_of_a_patch():
     config = profile("smoke")
-    rows = layers.measure(config, 2, CPU, tflops=1.0, gbs=1.0, least=1e-4)
+    rows = layers.measure(config, 2, CPU, least=1e-4)
     of = {branch: sum(row["gflop"] for row in rows if _in(row, branch)) for branch in ("mask", "score")}
     assert of == pytest.approx({branch: 2 * value for branch, value in flops.of_patch(config).items()})
-    for row in rows:
+    for row in (layers.judged(row, tflops=2.0, gbs=4.0) for row in rows):
         assert row["ms"] > 0 and row["mb"] > 0
-        ideal = max(row["gflop"] / 1e3, row["mb"] / 1e3)  # seconds at 1 TFLOP/s and 1 GB/s
+        ideal = max(row["gflop"] / 2e3, row["mb"] / 4e3)  # seconds
         assert row["share"] * row["ms"] == pytest.approx(ideal * 1e3)
-        assert row["bound_tflops"] <= 1.0
+        assert row["bound_tflops"] <= 2.0
+        if row["gflop"]:
+            assert row["share"] == pytest.approx(row["tflops"] / row["bound_tflops"])
 
 
 def _in(row, branch):
     return row["layer"].split()[0] not in {"mask", "score"} - {branch}
+
+
+def test_the_better_of_two_ceilings():
+    other = {**CEILING, "best_tflops": {"bf16": 0.8, "fp32": 2.0}, "copy_gbs": 3.0}
+    for best in (hardware.better(CEILING, other), hardware.better(other, CEILING)):
+        assert best["best_tflops"] == {"bf16": 1.0, "fp32": 2.0} and best["copy_gbs"] == 3.0
+        assert best["varied"] == pytest.approx(0.5) and best["threads"] == 1
+    assert "other programs were running" in report._hardware([best])
+    assert "other programs" not in report._hardware([hardware.better(CEILING, CEILING)])
 
 
 # --- time ------------------------------------------------------------------------------------------------------------
