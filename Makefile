@@ -17,13 +17,15 @@ NOTEBOOKS = $(shell sed -n 's|.*/\(notebooks/[^"]*[.]ipynb\)" _build.*|\1|p' dvc
 
 CLASSICAL = edgeboxes geodesic rigor selectivesearch mcg
 
-.PHONY: help repro real-sample test lint format notebooks-clean clean
+.PHONY: help repro real-sample bench gpu test lint format notebooks-clean clean
 
 help:
 	@echo "make repro                      run the study: scenes, training, proposals, the table (make it again: no work)"
 	@echo "make repro DATA=FOLDER          the same on your own COCO-format folder, in runs/; PROFILE=NAME if you like"
 	@echo "make repro PROFILE=NAME         another profile of params.yaml, in runs/NAME; SET='train.batch=256 ...' changes it"
 	@echo "make real-sample DATA=FOLDER BSDS500=FOLDER   the classical methods on photographs: results/real/coco-sample.csv"
+	@echo "make bench                      speed of training and inference here, in results/benchmarks (3 minutes on two cores)"
+	@echo "make gpu                        unattended on a GPU: tests, speed, the scenes study; MINUTES=25, OUT=results/NAME"
 	@echo "make test                       lint, unit and property tests, every notebook at the smallest size"
 	@echo "make lint, make format          check the style; mend it, in the notebooks too"
 	@echo "make notebooks-clean            bring notebooks into the form that is committed (no outputs)"
@@ -64,6 +66,13 @@ real-sample: $(STAMP)
 	python -m deepmask evaluate $(foreach key,$(CLASSICAL),runs/real-sample/proposals/$(key)/$(key).json) \
 	    --annotations "$(DATA)/annotations/instances_val.json" --csv results/real/coco-sample.csv
 
+bench: $(STAMP)
+	@$(ACTIVATED) TQDM_DISABLE=1 python -m benchmarks
+
+# Without DVC and notebooks; the Python of a machine that cannot install packages: python -m benchmarks.unattended
+gpu: $(STAMP)
+	@$(ACTIVATED) python -m benchmarks.unattended $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(OUT),--out "$(OUT)")
+
 test: lint
 	@$(ACTIVATED) python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests $(NOTEBOOKS)
 
@@ -80,7 +89,7 @@ notebooks-clean: $(STAMP)
 
 clean:
 	rm -rf _scratch .pytest_cache .ruff_cache .hypothesis *.egg-info
-	find deepmask tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+	find deepmask benchmarks tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # The environment.  Two makes at once take turns, and the second finds it complete.
 ifdef TURN

@@ -1,0 +1,1 @@
+"""How fast training and inference are, against what the hardware can do: `python -m benchmarks`."""
