@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -50,16 +48,7 @@ def of_image(config: Config, height: int, width: int) -> dict[str, float]:
     with FlopCounterMode(display=False) as score:
         cells = [model.score_head.dense(x).numel() for x in features]
     with FlopCounterMode(display=False) as mask:
-        for x, count in zip(features, _shared(min(config.propose.count, sum(cells)), cells), strict=True):
-            at = torch.zeros(count, dtype=torch.int64, device="meta")
-            model.mask_head.at(x, at, at)
+        at = torch.zeros(min(config.propose.count, sum(cells)), dtype=torch.int64, device="meta")
+        model.mask_head.at(features, at, at, at)
     counted = {"trunk": trunk, "score": score, "mask logits": mask}
     return {name: counter.get_total_flops() / 1e9 for name, counter in counted.items()}
-
-
-def _shared(count: int, cells: Sequence[int]) -> list[int]:
-    """`count` in parts that are at most `cells` each; how they are distributed does not change their FLOPs."""
-    parts = []
-    for available in cells:
-        parts.append(min(count - sum(parts), available))
-    return parts

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks import flops, timing
 from deepmask import device as devices
-from deepmask import masks
+from deepmask import runs
 from deepmask.config import Config
 from deepmask.inference import DeepMaskProposer, DensePass, Paster, best_cells
 from deepmask.model import DeepMask
@@ -52,8 +52,8 @@ def measure(
         proposer(image)
     total = (timing.now(device) - start) / len(images)
     peak = timing.peak_mib(device)
-    runs = [_parts(model, image, config, device) for image in images]
-    parts = {name: float(np.median([run[name] for run, _ in runs])) for name in runs[0][0]}
+    taken = [_parts(model, image, config, device) for image in images]
+    parts = {name: float(np.median([run[name] for run, _ in taken])) for name in taken[0][0]}
     parts["scaling"] = _scaling(config, model, images[0], device)
     parts["trunk"] = max(0.0, parts.pop("scaling, trunk") - parts["scaling"])
     gflop = flops.of_image(config, height, width)
@@ -63,7 +63,7 @@ def measure(
         "images": len(images),
         "scales": list(octaves),
         "proposals": count,
-        "proposals_by_scale": np.sum([cells for _, cells in runs], axis=0).tolist(),
+        "proposals_by_scale": np.sum([cells for _, cells in taken], axis=0).tolist(),
         "precision": _name(device),
         "gflop": gflop,
         "parts_ms": {name: spent * 1e3 for name, spent in parts.items()},
@@ -86,7 +86,7 @@ def _parts(model: DeepMask, image: np.ndarray, config: Config, device: torch.dev
     laps.lap("ranking")
     paster = Paster(dense, cells)
     laps.lap("mask logits")
-    with timing.watched(masks, "encode_at") as encoding:
+    with timing.watched(runs.Turns, "rles") as encoding:
         paster.proposals(THRESHOLD)
     laps.lap("paste")
     parts = laps.parts

@@ -80,7 +80,8 @@ def tidy(log: str) -> str:
 
 def without_paths(text: str) -> str:
     """Text in which the folders and the name of the machine are a dot."""
-    for folder in (REPOSITORY, Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), Path.home()):
+    folders = {REPOSITORY, Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), Path.home()}
+    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):  # one may be inside another
         if len(folder.parts) > 1:
             text = text.replace(str(folder), ".")
     text = re.sub(r"(?<![\w./-])/(?:root|home|Users|tmp|work|workspace|mnt|opt|usr)/[\w./-]*", ".", text)

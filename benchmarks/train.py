@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from benchmarks import timing
 from deepmask import device as devices
 from deepmask.config import Config, TrainConfig
 from deepmask.data.coco import InstanceDataset
+from deepmask.data.pixels import PixelStore
+from deepmask.loading import Batch, Loader, cuts_on_device
 from deepmask.model import DeepMask
 from deepmask.optim import make_optimisers
 from deepmask.sampling import BRANCHES, PatchBatches, PatchSampler
@@ -82,20 +82,26 @@ def build(config: Config, device: torch.device) -> DeepMask:
     return DeepMask(config.geometry, config.model).to(device).to(memory_format=torch.channels_last).train()
 
 
-def batch_loader(sampler: PatchSampler, settings: TrainConfig) -> DataLoader:
+def loader(sampler: PatchSampler, settings: TrainConfig, device: torch.device, store: PixelStore | None) -> Loader:
     """The batches of a run, as `train` loads them."""
-    batches = PatchBatches(sampler, STEPS, settings.batch)
-    return DataLoader(batches, batch_size=None, num_workers=settings.workers)
+    return Loader(PatchBatches(sampler, STEPS, settings.batch), device, settings.workers, store)
 
 
-def fixed_batches(sampler: PatchSampler, settings: TrainConfig, device: torch.device) -> dict[str, dict[str, Any]]:
+def fixed_batches(sampler: PatchSampler, settings: TrainConfig, device: torch.device) -> list[Batch]:
     """One batch per branch, on the device."""
     batches = PatchBatches(sampler, len(BRANCHES), settings.batch)
-    return {batch["branch"]: _moved(batch, device) for batch in (batches[step] for step in range(len(BRANCHES)))}
+    return list(Loader(batches, device).batches())
 
 
 def with_data(
-    config: Config, case: Case, sampler: PatchSampler, device: torch.device, step: float, seconds: float, folder: Path
+    config: Config,
+    case: Case,
+    sampler: PatchSampler,
+    store: PixelStore | None,
+    device: torch.device,
+    step: float,
+    seconds: float,
+    folder: Path,
 ) -> float:
     """Patches per second of `train`, images included.
 
@@ -110,6 +116,7 @@ def with_data(
             settings(config, case, device, every),
             checkpoint=folder / "none.pt",
             held_out=clock,
+            store=store,
         )
     except TimeIsUp:
         pass
@@ -123,19 +130,20 @@ class Stepper:
         chosen = settings(config, case, device)
         model = build(config, device)
         self.device, self.dtype = device, devices.precision(chosen.precision, device)
-        self.objective: nn.Module = Objective(model, chosen.score_weight)
+        self.objective = Objective(model, chosen.score_weight)
         if case.compile:
-            self.objective = torch.compile(self.objective, dynamic=False)
+            self.objective.compile(dynamic=False)
         self.optimisers = make_optimisers(
             chosen.optimiser, model.parameters(), chosen.lr, chosen.momentum, chosen.weight_decay
         )
 
-    def __call__(self, batch: Mapping[str, Any], lap: Callable[[str], None] = lambda name: None) -> None:
+    def __call__(self, batch: Batch, lap: Callable[[str], None] = lambda name: None) -> None:
         """One update; `lap` is called with the name of each part at its end."""
+        branch, windows, target = batch
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         with devices.autocast(self.dtype, self.device):
-            loss = self.objective(batch["windows"], batch["target"], batch["branch"])
+            loss = self.objective(windows, target, branch)
         lap("forward")
         loss.backward()
         lap("backward")
@@ -155,10 +163,13 @@ def measure(
 ) -> dict[str, Any]:
     """One case: patches per second with and without data, milliseconds of the parts of a step, and peak memory."""
     sampler = PatchSampler(dataset, config.geometry, config.sampling, seed=0, cache_mb=cache_mb)
-    found = _without_data(config, case, sampler, device, seconds)
+    store = None
+    if cuts_on_device(config.train.cut, device):
+        store = PixelStore.open(dataset, folder / "pixels.bin")
+    found = _without_data(config, case, sampler, store, device, seconds)
     timing.reset_peak(device)  # the memory of the first network is free again
     step = case.batch / found["synthetic_patches_per_s"]
-    data = with_data(config, case, sampler, device, step, seconds, folder)
+    data = with_data(config, case, sampler, store, device, step, seconds, folder)
     return {
         **dataclasses.asdict(case),
         "precision": precision_name(config, device),
@@ -169,47 +180,54 @@ def measure(
 
 
 def _without_data(
-    config: Config, case: Case, sampler: PatchSampler, device: torch.device, seconds: float
+    config: Config,
+    case: Case,
+    sampler: PatchSampler,
+    store: PixelStore | None,
+    device: torch.device,
+    seconds: float,
 ) -> dict[str, Any]:
     """Patches per second on fixed batches, and the parts of a step."""
+    devices.tune(device)
     timing.reset_peak(device)
     chosen = settings(config, case, device)
     step, fixed = Stepper(config, case, device), fixed_batches(sampler, chosen, device)
 
     def pair() -> None:
-        for branch in BRANCHES:
-            step(fixed[branch])
+        for batch in fixed:
+            step(batch)
 
     start = timing.now(device)
     pair()  # compiles, chooses algorithms, makes the optimisers' state
     first = timing.now(device) - start
     took = timing.seconds(pair, device, warm_up=2 if device.type == "cuda" else 0, least=seconds / 2) / 2
     peak = timing.peak_mib(device)
-    parts = step_parts(step, sampler, chosen, device, max(4, min(40, int(seconds / took))))
+    parts = step_parts(step, sampler, chosen, store, device, max(4, min(40, int(seconds / took))))
     return {"first_pair_s": first, "synthetic_patches_per_s": case.batch / took, "parts_ms": parts, "peak_mib": peak}
 
 
 def step_parts(
-    step: Stepper, sampler: PatchSampler, settings: TrainConfig, device: torch.device, steps: int
+    step: Stepper,
+    sampler: PatchSampler,
+    settings: TrainConfig,
+    store: PixelStore | None,
+    device: torch.device,
+    steps: int,
 ) -> dict[str, float]:
     """Milliseconds per step spent in waiting for data, forward, backward and the optimisers, each waited for.
 
     `step` is warm.  The sum is above that of a step in `train`, where the processor runs ahead of a GPU.
     """
     steps += steps % 2
-    loader = iter(batch_loader(sampler, settings))
+    batches = loader(sampler, settings, device, store).batches()
     for _ in range(2):  # workers start
-        next(loader)
+        next(batches)
     laps = timing.Laps(device)
     for _ in range(steps):
-        batch = _moved(next(loader), device)
+        batch = next(batches)
         laps.lap("data")
         step(batch, laps.lap)
     return {name: spent / steps * 1e3 for name, spent in laps.parts.items()}
-
-
-def _moved(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
 
 
 def precision_name(config: Config, device: torch.device) -> str:
