@@ -23,7 +23,7 @@ from deepmask.masks import RLE
 from deepmask.model import GRAY, DeepMask
 from deepmask.proposals import Proposals
 
-CHUNK = 1 << 22  # interpolated logits that pasting holds at a time
+CHUNK = {"cpu": 1 << 22, "cuda": 1 << 25}  # interpolated logits that pasting holds at a time; each costs 10 bytes
 _LEAST_SIDE = 1  # a scaled image never shrinks below one pixel
 
 
@@ -143,7 +143,7 @@ class Paster:
         logits = self.logits - math.log(threshold / (1 - threshold))
         places = torch.from_numpy(np.column_stack([self._corners, self._sides])).to(logits.device)
         held = np.minimum(self._sides, self.size[1]).cumsum() * logits.shape[-1]
-        bounds = np.flatnonzero(np.diff(held // CHUNK, prepend=-1, append=-1))
+        bounds = np.flatnonzero(np.diff(held // CHUNK[logits.device.type], prepend=-1, append=-1))
         rles: list[RLE] = []
         boxes = [np.zeros((0, 4), np.int64)]
         for start, stop in zip(bounds.tolist(), bounds[1:].tolist(), strict=False):

@@ -191,12 +191,12 @@ def test_pasting_into_a_huge_image_holds_one_patch_at_a_time(monkeypatch):
     logits = torch.ones(3, geometry.mask, geometry.mask)
     logits[2, :, 28:] = -1
     paster = pasted_on(9000, 10000, geometry, 7168, np.array([0, 9, 9]), np.array([0, 9, 9]), logits)
-    monkeypatch.setattr(inference, "CHUNK", 7168 * geometry.mask)
+    monkeypatch.setitem(inference.CHUNK, "cpu", 7168 * geometry.mask)
     made = paster.proposals(0.5)
     assert held == [1, 1, 1]
     assert made.boxes[:2].tolist() == [[0, 0, 3584, 3584], [1024, 1024, 7168, 7168]]
     assert np.abs(made.boxes[2] - [1024, 1024, 3584, 7168]).max() <= 1
-    monkeypatch.setattr(inference, "CHUNK", 10**9)
+    monkeypatch.setitem(inference.CHUNK, "cpu", 10**9)
     assert paster.masks(0.5) == made.masks and held[3:] == [3]
 
 

@@ -76,8 +76,9 @@ def made(tmp_path_factory):
 def propose(made, tmp_path, capsys):
     """Run the command on files below `made`, or elsewhere: its exit status, and what it wrote to stdout and stderr."""
 
-    def run(method, *images, study="study", params="params.yaml", count=COUNT):
+    def run(method, *images, study="study", params="params.yaml", count=COUNT, more=()):
         options = ["--method", method, "--study", made / study, "--params", made / params, "--out", tmp_path / "out"]
+        options += more
         paths = [made / image for image in images]
         try:
             status = main(list(map(str, ["propose", *paths, *options, f"--count={count}"])))
@@ -137,6 +138,19 @@ def test_the_same_bytes_every_time_and_as_in_memory(made, propose, tmp_path, met
     assert direct.image_id == 0
     results_file.write(tmp_path / "direct.json", [direct.of(1)])
     assert (tmp_path / "direct.json").read_bytes() == written[0]["proposals.json"]
+
+
+def test_a_folder_of_images_with_the_ids_of_an_annotation_file(made, propose, tmp_path):
+    names = {"one/same.png": 70, "two/same.png": 4}
+    records = [{"id": id, "file_name": name, "width": 1, "height": 1} for name, id in names.items()]
+    (tmp_path / "instances.json").write_text(json.dumps({"images": records}))
+    more = ["--annotations", tmp_path / "instances.json", "--chunk=1", "--pictures=1"]
+    assert propose("selectivesearch", ".", more=more)[0] == 0
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"proposals-00000.json", "proposals-00001.json", "images.json", "70-same.png"}
+    assert list(results_file.read(tmp_path / "out")) == [4, 70]
+    status, _, said = propose("selectivesearch", ".", more=["--chunk=0"])
+    assert status == 2 and "--chunk: '0' is not a whole number above 0" in said
 
 
 def test_images_of_the_same_name_keep_their_own_pictures_and_proposals(made, propose, tmp_path):
