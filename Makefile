@@ -24,7 +24,7 @@ help:
 	@echo "make repro DATA=FOLDER          the same on your own COCO-format folder, in runs/; PROFILE=NAME if you like"
 	@echo "make repro PROFILE=NAME         another profile of params.yaml, in runs/NAME; SET='train.batch=256 ...' changes it"
 	@echo "make real-sample DATA=FOLDER BSDS500=FOLDER   the classical methods on photographs: results/real/coco-sample.csv"
-	@echo "make bench                      speed of training and inference here, in results/benchmarks (3 minutes on two cores)"
+	@echo "make bench                      speed of training and inference here, in results/benchmarks (4 minutes on two cores)"
 	@echo "make gpu                        unattended on a GPU: tests, speed, the scenes study; MINUTES=25, OUT=results/NAME"
 	@echo "make test                       lint, unit and property tests, every notebook at the smallest size"
 	@echo "make lint, make format          check the style; mend it, in the notebooks too"

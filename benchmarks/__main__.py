@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 import tempfile
 import time
@@ -92,6 +93,7 @@ def run(options: argparse.Namespace) -> Path:
     if device.type == "cuda":
         result["environment"] |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
         result["environment"]["gpu_memory_mib"] = torch.cuda.get_device_properties(device).total_memory // 2**20
+    result["load_before"] = os.getloadavg()[0]
     path = options.out / f"{report.slug(result['environment'])}.json"
     jobs, end = plan(options, device), time.monotonic() + 60 * options.minutes
     for threads in dict.fromkeys(job.threads for job in jobs):

@@ -92,7 +92,7 @@ def _parts(model: DeepMask, image: np.ndarray, config: Config, device: torch.dev
     parts = laps.parts
     parts["RLE"] = min(sum(encoding), parts["paste"])
     parts["paste"] -= parts["RLE"]
-    return parts, np.bincount(np.asarray(cells.scale), minlength=len(config.propose.scales))
+    return parts, np.bincount(torch.as_tensor(cells.scale).cpu().numpy(), minlength=len(config.propose.scales))
 
 
 class _NoTrunk(nn.Module):

@@ -11,6 +11,7 @@ PARTS = ("scaling", "trunk", "score", "ranking", "mask logits", "paste", "RLE") 
 PAPER = "coco"  # the profile that has the paper's network
 TRAINING, DATA, IMAGE_NETWORK, IMAGE_ALL, CPU = 0.40, 0.90, 8.0, 25.0, 0.60  # the targets
 VARIED = 0.15  # of the matrix rate between two measurements, from which on the reader is warned
+BUSY = 0.25  # of the cores, before the benchmark began, likewise
 NOTE = (
     "Shares are of the best measured matrix rate in the same format; the bytes of a layer are ideal, each tensor moved "
     "once. Training counts the FLOPs of trunk and heads, forward "
@@ -80,6 +81,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         place = f"{environment['device']}, {place}"
     parts = [f"# Speed on {place}", f"torch {packages['torch']}, Python {environment['python']}."]
     parts += ["## Ceiling", _hardware(result["hardware"])]
+    parts += [doubt] if (doubt := _doubt(result)) else []
     aims = [[target.aim, target.measured, target.verdict] for target in targets(result)]
     parts += ["## Targets", table(["target, for the paper's network", "measured", ""], aims)]
     if result["training"]:
@@ -100,14 +102,19 @@ def _hardware(rows: Sequence[Mapping[str, Any]]) -> str:
             cells.append([f"matrix rate, {kind}{name}", f"{best:.3g} TFLOP/s", note])
         cells.append([f"copy, read and written{name}", f"{row['copy_gbs']:.3g} GB/s", ""])
     sizes = ", ".join(size for size, _ in _by_size(next(iter(rows[0]["matrix_tflops"].values())))) if rows else ""
-    text = table(["", "best", f"of matrices of side {sizes}, and a 3x3 convolution"], cells)
-    varied = max((row.get("varied", 0.0) for row in rows), default=0.0)
-    if varied > VARIED:
-        text += (
-            f"\n\nMeasured twice, the matrix rate differed by {varied:.0%}: other programs were running, and times "
-            "below may be too long; run it again on an idle machine."
-        )
-    return text
+    return table(["", "best", f"of matrices of side {sizes}, and a 3x3 convolution"], cells)
+
+
+def _doubt(result: Mapping[str, Any]) -> str:
+    """A warning if other programs may have slowed what was measured; else nothing."""
+    varied = max((row.get("varied", 0.0) for row in result["hardware"]), default=0.0)
+    busy = result.get("load_before", 0.0) / result["environment"]["cores"]
+    if varied <= VARIED and busy <= BUSY:
+        return ""
+    return (
+        f"Other programs may have been running ({busy:.0%} of the cores were busy before; measured twice, the matrix "
+        f"rate differed by {varied:.0%}), and times may be too long: run it again on an idle machine."
+    )
 
 
 def _by_size(rates: Mapping[str, float]) -> list[tuple[str, float]]:

@@ -90,8 +90,12 @@ def test_the_better_of_two_ceilings():
     for best in (hardware.better(CEILING, other), hardware.better(other, CEILING)):
         assert best["best_tflops"] == {"bf16": 1.0, "fp32": 2.0} and best["copy_gbs"] == 3.0
         assert best["varied"] == pytest.approx(0.5) and best["threads"] == 1
-    assert "other programs were running" in report._hardware([best])
-    assert "other programs" not in report._hardware([hardware.better(CEILING, CEILING)])
+    same = hardware.better(CEILING, CEILING)
+    for ceiling, load, warned in ((best, 0.1, True), (same, 0.1, False), (same, 1.5, True)):
+        environment = {"device": "cpu", "cores": 2, "processor": "x", "python": "3", "packages": {"torch": "2"}}
+        result = {"environment": environment, "hardware": [ceiling], "load_before": load}
+        text = report.markdown({**result, "training": [], "inference": [], "layers": []})
+        assert ("Other programs may have been running" in text) == warned
 
 
 # --- time ------------------------------------------------------------------------------------------------------------
@@ -209,7 +213,8 @@ def test_a_failure_is_written_down_and_ends_nothing_else(tmp_path, monkeypatch):
         raise RuntimeError(f"out of memory in {tmp_path}")
 
     monkeypatch.setattr(program.train, "measure", fails)
-    monkeypatch.setattr(program.hardware, "ceiling", lambda *arguments: CEILING)
+    threads = None if torch.cuda.is_available() else 1
+    monkeypatch.setattr(program.hardware, "ceiling", lambda *arguments: {**CEILING, "threads": threads})
     assert program.main(["--quick", "--only", "training", "inference", "--out", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("*.json")
     result = json.loads(path.read_text())
