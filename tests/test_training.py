@@ -187,6 +187,7 @@ def in_processes(folder, out, options, stop=0):
     (out / "script.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", *options, str(out / "script.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    environment |= {"CUDA_VISIBLE_DEVICES": ""}  # two ranks need no two GPUs here
     return subprocess.Popen([*command, str(folder), str(out), str(stop)], cwd=ROOT, env=environment)
 
 
