@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from deepmask.masks import RLE
+from deepmask.masks import RLE, decode
 
 
 class ProposalError(ValueError):
@@ -58,6 +58,27 @@ class Proposals:
         """The best `count` of them."""
         masks = None if self.masks is None else self.masks[:count]
         return Proposals(self.image_id, self.scores[:count], self.boxes[:count], masks)
+
+    def tv_tensors(self, size: tuple[int, int]) -> dict[str, Any]:
+        """The proposals as torchvision takes them, for an image of `size` (height, width).
+
+        "boxes": BoundingBoxes (N, 4) float32 x1, y1, x2, y2; "scores": Tensor (N,) float32; and "masks": Mask
+        (N, height, width) bool, if there are masks.
+        """
+        import torch  # here, because evaluation does without
+        from torchvision import tv_tensors
+
+        corners = np.concatenate([self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:]], axis=1)
+        made = {
+            "boxes": tv_tensors.BoundingBoxes(torch.from_numpy(corners), format="XYXY", canvas_size=size),
+            "scores": torch.from_numpy(self.scores.copy()),
+        }
+        if self.masks is not None:
+            pixels = np.zeros((len(self), *size), bool)
+            for mask, rle in zip(pixels, self.masks, strict=True):
+                mask[:] = decode(rle)
+            made["masks"] = tv_tensors.Mask(torch.from_numpy(pixels))
+        return made
 
     def of(self, image_id: int) -> Proposals:
         """The same proposals under the id of their image."""

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -218,3 +219,21 @@ def test_any_callable_with_a_name_is_a_method():
 
     method: ProposalMethod = Whole()
     assert method(np.zeros((3, 5, 3), np.uint8)).boxes.tolist() == [[0, 0, 5, 3]]
+
+
+def test_tv_tensors_are_what_torchvision_works_with():
+    """Boxes that RoIAlign takes, masks whose boxes torchvision finds where ours are."""
+    from torchvision.ops import masks_to_boxes, roi_align
+    from torchvision.tv_tensors import BoundingBoxes, Mask
+
+    pixels = np.zeros((2, 20, 30), bool)
+    pixels[0, 3:9, 4:15] = pixels[1, 10:, :7] = True
+    rles = masks.encode(pixels)
+    made = Proposals(0, [0.9, 0.5], masks.boxes(rles), rles).tv_tensors((20, 30))
+    assert isinstance(made["boxes"], BoundingBoxes) and isinstance(made["masks"], Mask)
+    assert np.array_equal(made["masks"].numpy(), pixels) and made["scores"].tolist() == pytest.approx([0.9, 0.5])
+    found = masks_to_boxes(made["masks"])  # of the last pixels, not beyond them
+    assert np.array_equal(found[:, :2], made["boxes"][:, :2]) and np.array_equal(found[:, 2:] + 1, made["boxes"][:, 2:])
+    pooled = roi_align(torch.ones(1, 1, 20, 30), [made["boxes"].as_subclass(torch.Tensor)], 2)
+    assert torch.allclose(pooled, torch.ones(2, 1, 2, 2))
+    assert "masks" not in Proposals(0, [], []).tv_tensors((20, 30))
