@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
+from deepmask import paper
 from deepmask.claims import FAILS, HOLDS, UNTESTED
 from deepmask.files import write_text
 from deepmask.paths import Study
 from deepmask.report import ReportError
 
-BEGIN = "<!-- results: made by `python -m deepmask readme`, do not edit -->"
-END = "<!-- end of results -->"
+SUMMARY = ("<!-- how close: made by `python -m deepmask readme`, do not edit -->", "<!-- end of how close -->")
+RESULTS = ("<!-- results: made by `python -m deepmask readme`, do not edit -->", "<!-- end of results -->")
+KINDS = {"segm": "masks", "bbox": "boxes"}
+OURS, EARLIER = ("DeepMask",), tuple(paper.METHODS.values())[:5]
 TABLES = ("table1.md", "table2.md", "detection.md", "speed.md")
 
 
@@ -30,13 +37,29 @@ def results(study: Study) -> str:
     return "\n\n".join(part.strip() for part in parts)
 
 
+def summary(study: Study) -> str:
+    """Markdown: DeepMask and the best earlier method beside the paper's, in four lines.  Raises ReportError."""
+    table = pd.read_csv(io.StringIO(_read(study.result("tables", "table1.csv"))))
+    verdicts = [claim["verdict"] for claim in json.loads(_read(study.result("claims.json")))]
+    lines = [
+        "| average recall, ours (the paper's) | 10 proposals | 100 | 1000 |",
+        "| --- | ---: | ---: | ---: |",
+        *(_row(f"DeepMask, {kind}", table[table.kind == key], OURS) for key, kind in KINDS.items()),
+        *(_row(f"best earlier method, {kind}", table[table.kind == key], EARLIER) for key, kind in KINDS.items()),
+    ]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in (HOLDS, FAILS, UNTESTED))
+    return "\n".join(lines) + f"\n\nOf {len(verdicts)} statements in the paper's sections 3 and 4: {counts}."
+
+
 def updated(text: str, study: Study) -> str:
-    """The README with the current results between its two markers; raises ReportError if it has none."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ReportError(f"the README has no place for results: put {BEGIN!r} and {END!r} into it")
-    return f"{before}{BEGIN}\n\n{results(study)}\n\n{END}{after}"
+    """The README with current results between its markers; raises ReportError if it has none."""
+    for (begin, end), made in ((SUMMARY, summary(study)), (RESULTS, results(study))):
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise ReportError(f"the README has no place for results: put {begin!r} and {end!r} into it")
+        text = f"{before}{begin}\n\n{made}\n\n{end}{after}"
+    return text
 
 
 def update(path: Path, study: Study) -> bool:
@@ -48,8 +71,15 @@ def update(path: Path, study: Study) -> bool:
     return new != text
 
 
-def _line(claim: dict[str, str]) -> str:
-    return f"- {claim['statement']} ({claim['section']}): {claim['ours']}; {claim['reason']}."
+def _row(name: str, table: pd.DataFrame, methods: Sequence[str]) -> str:
+    """The best of some methods at each number of proposals, measured and published."""
+    rows = table[table.method.isin(methods)]
+    cells = [(rows[key].max(), rows[f"{key} paper"].max()) for key in ("AR@10", "AR@100", "AR@1000")]
+    return f"| {name} | " + " | ".join(f"{_decimal(ours)} ({_decimal(theirs)})" for ours, theirs in cells) + " |"
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
 
 
 def _read(path: Path) -> str:

@@ -94,18 +94,29 @@ def test_the_ledger_is_written_as_text_and_as_data(tmp_path):
     assert json.loads(data)[0]["verdict"] == FAILS
 
 
+PLACES = (readme.SUMMARY, readme.RESULTS)
+
+
 def test_the_readme_shows_the_files_and_nothing_else_changes(tmp_path):
     study = Study(tmp_path)
     for name in readme.TABLES:
         write_text(study.result("tables", name), f"table {name}\n")
     record = {"verdict": FAILS, "statement": "S", "section": "4", "ours": "1", "reason": "R"}
     write_text(study.result("claims.json"), json.dumps([record, record | {"verdict": HOLDS}]))
+    metrics = ("AR@10", "AR@100", "AR@1000")
+    numbers = {f"{m}{of}": v for m in metrics for of, v in (("", 0.25), (" paper", 0.126))}
+    rows = [{"kind": kind, "method": "DeepMask"} | numbers for kind in ("bbox", "segm")]
+    rows += [row | {"method": method, "AR@10": best} for row in rows for method, best in (("MCG", 0.5), ("Rigor", 0.4))]
+    write_csv(study.result("tables", "table1.csv"), pd.DataFrame(rows))
     path = tmp_path / "README.md"
-    path.write_text(f"before\n{readme.BEGIN}\nstale\n{readme.END}\nafter\n")
+    path.write_text("before\n" + "\nbetween\n".join("\nstale\n".join(marks) for marks in PLACES) + "\nafter\n")
     assert readme.update(path, study) and not readme.update(path, study), "the second time nothing changes"
     text = path.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "stale" not in text
+    assert "between" in text
     assert "table table1.md" in text and "- S (4): 1; R." in text
+    assert "| DeepMask, masks | .250 (.126) |" in text and "| best earlier method, boxes | .500 (.126) |" in text
+    assert "Of 2 statements in the paper's sections 3 and 4: 1 holds, 1 does not hold" in text
     path.write_text("no place")
     with pytest.raises(report.ReportError, match="no place for results"):
         readme.update(path, study)

@@ -80,7 +80,16 @@ order.
 
 def _results(root: Path, folder: Path) -> None:
     block = readme.results(Study(root)).replace("results/claims.md", "claims.md")
-    lines = ["# Results", "", "Made by the committed code and parameters; `dvc status` says so.", "", block, "", "## Figures", ""]
+    lines = [
+        "# Results",
+        "",
+        "Made by the committed code and parameters; `dvc status` says so.",
+        "",
+        block,
+        "",
+        "## Figures",
+        "",
+    ]
     for name, caption in FIGURES.items():
         shutil.copyfile(root / "results" / "figures" / f"{name}.png", folder / "figures" / f"{name}.png")
         lines += [f"```{{figure}} figures/{name}.png", f":alt: {caption}", "", caption, "```", ""]
