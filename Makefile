@@ -17,7 +17,7 @@ NOTEBOOKS = $(shell sed -n 's|.*/\(notebooks/[^"]*[.]ipynb\)" _build.*|\1|p' dvc
 
 CLASSICAL = edgeboxes geodesic rigor selectivesearch mcg
 
-.PHONY: help repro real-sample bench gpu test lint format notebooks-clean clean
+.PHONY: help repro real-sample bench gpu site test lint format notebooks-clean clean
 
 help:
 	@echo "make repro                      run the study: scenes, training, proposals, the table (make it again: no work)"
@@ -26,6 +26,7 @@ help:
 	@echo "make real-sample DATA=FOLDER BSDS500=FOLDER   the classical methods on photographs: results/real/coco-sample.csv"
 	@echo "make bench                      speed of training and inference here, in results/benchmarks (4 minutes on two cores)"
 	@echo "make gpu                        unattended on a GPU: tests, speed, the scenes study; MINUTES=25, OUT=results/NAME"
+	@echo "make site                       notebooks, results and an API reference as pages, in site/ (open site/index.html)"
 	@echo "make test                       lint, unit and property tests, every notebook at the smallest size"
 	@echo "make lint, make format          check the style; mend it, in the notebooks too"
 	@echo "make notebooks-clean            bring notebooks into the form that is committed (no outputs)"
@@ -72,6 +73,11 @@ bench: $(STAMP)
 # Without DVC and notebooks; the Python of a machine that cannot install packages: python -m benchmarks.unattended
 gpu: $(STAMP)
 	@$(ACTIVATED) python -m benchmarks.unattended $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(OUT),--out "$(OUT)")
+
+# Of what is committed: executed notebooks and results are rendered, nothing is computed.
+site: $(STAMP)
+	@$(ACTIVATED) python -m sphinx -q -W --keep-going -b html -j auto -d _build/site docs site
+	@echo "site/index.html"
 
 test: lint
 	@$(ACTIVATED) python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests $(NOTEBOOKS)
