@@ -46,7 +46,9 @@ def site(tmp_path_factory):
     """The built site, in a folder below the root of its server, as on a page of a project."""
     folder = tmp_path_factory.mktemp("served") / "deepmask"
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-j", "2"]
-    built = subprocess.run([*command, "-d", folder.parent / "trees", ROOT / "docs", folder], capture_output=True, text=True)
+    built = subprocess.run(
+        [*command, "-d", folder.parent / "trees", ROOT / "docs", folder], capture_output=True, text=True
+    )
     assert built.returncode == 0, built.stderr
     return folder
 
