@@ -33,7 +33,7 @@ class Provenance:
 
 
 def provenance(profile: str, own_data: bool, seed: int, images: int) -> Provenance:
-    """The provenance of what a study measures on so many images; `own_data`: not on drawn scenes."""
+    """The provenance of what a study measures on so many images; `own_data`: in a folder that was named."""
     command = "make repro" if profile == "mini" else f"make repro PROFILE={profile}"
     return Provenance(profile, images, seed, command + " DATA=..." * own_data)
 
