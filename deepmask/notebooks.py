@@ -1,7 +1,8 @@
 """Executed notebooks without what changes from run to run or belongs to one machine.
 
 Progress goes to stderr and is dropped, as are times, counters, random cell ids and paths; two runs that compute the
-same then give the same bytes.
+same then give the same bytes.  Widgets are dropped with their state: without a kernel they are a random id and nothing
+to see, so a notebook shows a picture of the same beside each.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import nbformat
 
 from deepmask.paths import REPOSITORY
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}}
 
 
@@ -33,7 +35,7 @@ def normalise(source: str | Path, destination: str | Path) -> None:
         cell.metadata = nbformat.from_dict({"tags": tags} if (tags := cell.metadata.get("tags")) else {})
         if cell.cell_type != "code":
             continue
-        cell.outputs = _joined([output for output in cell.outputs if output.get("name") != "stderr"])
+        cell.outputs = _joined([output for output in cell.outputs if not _passing(output)])
         for output in cell.outputs:
             if output.output_type == "error":
                 raise NotebookError(f"{source}: cell {index} ended in {output.ename}: {output.evalue}")
@@ -44,6 +46,11 @@ def normalise(source: str | Path, destination: str | Path) -> None:
     temporary = destination.with_name(destination.name + ".part")
     temporary.write_text(_without_paths(text) + "\n")
     os.replace(temporary, destination)
+
+
+def _passing(output: dict) -> bool:
+    """Whether an output tells of one run only: progress, or the view of a widget."""
+    return output.get("name") == "stderr" or WIDGET in output.get("data", {})
 
 
 def _joined(outputs: list) -> list:

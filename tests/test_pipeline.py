@@ -52,7 +52,7 @@ FLOORS = [
         "baselines",
         "detection",
     },
-    {"report", "figures", "pictures", "matches", "claims", "rules", "ledger", "readme"},
+    {"report", "figures", "pictures", "matches", "cells", "claims", "rules", "ledger", "readme"},
     {"stages", "studies", "notebooks", "methods", "hub", "proposing", "__main__"},
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

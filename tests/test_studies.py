@@ -83,6 +83,26 @@ def test_normalised_notebooks_do_not_tell_when_or_where(tmp_path):
     assert kept.outputs[0].text == "wrote ./a.csv\n" and len(kept.outputs) == 1 and kept.metadata.tags == ["parameters"]
 
 
+def test_widgets_leave_neither_their_view_nor_their_state(tmp_path):
+    """A widget has a random id; what stands beside it in the same cell stays."""
+    view = "application/vnd.jupyter.widget-view+json"
+    for name, id in [("a", "0f3c"), ("b", "9e71")]:
+        shown = nbformat.v4.new_output(
+            "display_data", data={view: {"model_id": id, "version_major": 2}, "text/plain": f"interactive({id})"}
+        )
+        table = nbformat.v4.new_output("display_data", data={"text/plain": "a table"})
+        piece = nbformat.v4.new_output("stream", name="stdout", text="1\n")
+        cell = nbformat.v4.new_code_cell("interact(f)", outputs=[piece, shown, piece, table])
+        state = {"application/vnd.jupyter.widget-state+json": {"state": {id: {"model_name": "VBoxModel"}}}}
+        notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": state})
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+        normalise(tmp_path / f"{name}.ipynb", tmp_path / "out" / f"{name}.ipynb")
+    first, second = ((tmp_path / "out" / f"{name}.ipynb").read_bytes() for name in "ab")
+    assert first == second and b"widget" not in first
+    outputs = nbformat.read(tmp_path / "out" / "a.ipynb", 4).cells[0].outputs
+    assert [output.get("text") or output.data["text/plain"] for output in outputs] == ["1\n1\n", "a table"]
+
+
 def test_a_notebook_that_failed_is_not_kept(tmp_path):
     error = nbformat.v4.new_output("error", ename="KeyError", evalue="x", traceback=[])
     cells = [nbformat.v4.new_code_cell("x", outputs=[error])]
