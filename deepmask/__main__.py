@@ -1,18 +1,21 @@
-"""`python -m deepmask COMMAND`: check, voc, download, scenes, propose, evaluate, study, and the jobs of notebooks."""
+"""The command line, `deepmask COMMAND`: proposals, scores, training and data; the parser, and how errors are told."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from deepmask import commands
 
 JOBS = ("pretrain", "train", "propose", "edges", "ranking", "baseline", "pascal", "detection_proposals", "detection")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; user errors end in one sentence on stderr and exit status 1."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         return options.run(options) or 0
     except (ValueError, RuntimeError, OSError) as error:
@@ -22,50 +25,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m deepmask", description=__doc__.split(":")[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands, under the name by which the program was started."""
+    program = "deepmask" if Path(sys.argv[0]).stem == "deepmask" else "python -m deepmask"
+    made = argparse.ArgumentParser(prog=program, description="DeepMask and five classical methods: object proposals.")
+    add = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _use(add)
+    _study(add)
+    _data(add)
+    _internal(add)
+    return made
 
-    command = commands.add_parser("check", help="report what is wrong with a COCO-format folder")
-    command.add_argument("folder", type=Path)
-    command.set_defaults(run=_check)
 
-    command = commands.add_parser("voc", help="write PASCAL VOC annotations as a COCO instances file")
-    command.add_argument("folder", type=Path, help="a VOCdevkit, or VOC2007 in it")
-    command.add_argument("out", type=Path, metavar="OUT.json")
-    command.add_argument("--split", default="test", help="a list in ImageSets/Main (test)")
-    command.add_argument("--classes", action="store_true", help="also print the objects of each class")
-    command.set_defaults(run=_voc)
+def _command(
+    add: Any, name: str, run: Callable[[argparse.Namespace], int | None], text: str, *examples: str
+) -> argparse.ArgumentParser:
+    """A command with its one-line description, also used in the list of all, and lines to copy."""
+    lines = "\n".join(f"  %(prog)s {line}".rstrip() for line in examples)
+    command = add.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"{'examples' if len(examples) > 1 else 'example'}:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    return command
 
-    command = commands.add_parser("download", help="fetch the data and weights that a profile needs from elsewhere")
-    command.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file (params.yaml)")
-    command.add_argument("--profile", help="profile of the parameter file; default: its top level")
-    command.add_argument("--list", action="store_true", help="only say what is there, what would be fetched, how large")
-    command.add_argument("--keep", action="store_true", help="keep archives after their extraction")
-    command.set_defaults(run=_download)
 
-    command = commands.add_parser("scenes", help="draw the data set of a study")
-    _study_options(command)
-    command.set_defaults(run=_scenes)
-
-    command = commands.add_parser("job", help="one job of a study (what the notebooks start on every core)")
-    command.add_argument("job", choices=JOBS)
-    _study_options(command)
-    command.add_argument("--variant", default="", help="a network (train, propose) or a method (baseline, detection)")
-    command.set_defaults(run=_job)
-
-    command = commands.add_parser("propose", help="proposals of image files, by any method")
+def _use(add: Any) -> None:
+    command = _command(
+        add,
+        "propose",
+        commands.propose,
+        "proposals of image files, by any method: pictures and COCO results",
+        "photo.jpg",
+        "photos/ --method deepmask --count 100 --out found",
+    )
     command.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders of images, patterns")
-    command.add_argument("--method", default="deepmask", help="deepmask, edgeboxes, selectivesearch, mcg, ...")
-    _study_options(command)
+    command.add_argument(
+        "--method",
+        help="deepmask, deepmaskzoom, edgeboxes, selectivesearch, mcg, ...; default: selectivesearch, or deepmask if "
+        "the study has trained it on images of its own",
+    )
+    command.add_argument("--weights", metavar="FILE", help="weights of a DeepMask network, or `released`")
+    _study_options(command, "the current folder if it is a study, else the repository")
     command.add_argument("--count", type=int, default=1000, help="proposals per image (1000)")
     command.add_argument("--out", type=Path, default=Path("proposals-of-images"), help="folder to write into")
     command.add_argument("--annotations", type=Path, help="COCO JSON whose image ids to use (1, 2, ...)")
     command.add_argument("--chunk", type=_positive, default=5000, help="images per results file (5000)")
     command.add_argument("--pictures", type=int, default=20, metavar="N", help="draw the first N images (20)")
-    command.set_defaults(run=_propose)
 
-    command = commands.add_parser("evaluate", help="average recall of any COCO results files")
+    command = _command(
+        add, "demo", commands.demo, "draw one scene and show what DeepMask finds in it; needs nothing", "", "--scene 7"
+    )
+    command.add_argument("--out", type=Path, default=Path("demo"), help="folder to write into (demo)")
+    command.add_argument("--scene", type=int, default=0, metavar="N", help="another scene (0); none was trained on")
+
+    command = _command(
+        add,
+        "evaluate",
+        commands.evaluate,
+        "average recall of any COCO results files",
+        "proposals.json --annotations instances_val2014.json --images 5000",
+        "ours.json theirs.json --annotations instances.json --csv table.csv",
+    )
     command.add_argument(
         "proposals", type=Path, nargs="+", help="COCO results JSON of any program, or a folder that propose wrote"
     )
@@ -74,24 +98,98 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--small", type=float, default=32.0, help="objects below SMALL^2 px are small (32)")
     command.add_argument("--large", type=float, default=96.0, help="objects above LARGE^2 px are large (96)")
     command.add_argument("--csv", type=Path, help="also write a table with 95 %% intervals over images")
-    command.set_defaults(run=_evaluate)
 
-    command = commands.add_parser("study", help="prepare a run folder with another profile or your own data")
+
+def _study(add: Any) -> None:
+    command = _command(
+        add,
+        "train",
+        commands.train,
+        "train one network of a study on every core or GPU, and before it what it needs",
+        "deepmask --study runs/mine",
+        "deepmaskfull --study runs/small --profile smoke",
+    )
+    command.add_argument("variant", help="deepmask, deepmask20, deepmaskfull, or an ablation such as downsampled")
+    command.add_argument("--study", type=Path, required=True, help="folder of the study; made if there is none")
+    command.add_argument("--profile", help="profile of a folder that is made; default: the top level of params.yaml")
+    command.add_argument("--data", type=Path, help="your COCO-format folder, for a folder that is made")
+
+    command = _command(
+        add,
+        "study",
+        commands.study,
+        "prepare a run folder with another profile or your own data",
+        "runs/mine --data my-coco --set train.samples=100000 train.seed=1",
+    )
     command.add_argument("folder", type=Path)
     command.add_argument("--profile", help="a profile of params.yaml; default: its top level")
     command.add_argument("--data", type=Path, help="your COCO-format folder")
     command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change parameters: data.seed=1")
-    command.set_defaults(run=_study)
 
-    command = commands.add_parser("readme", help="write the results of the study into README.md")
+
+def _data(add: Any) -> None:
+    command = _command(add, "check", commands.check, "report what is wrong with a COCO-format folder", "my-coco")
+    command.add_argument("folder", type=Path)
+
+    command = _command(
+        add,
+        "scenes",
+        commands.scenes,
+        "draw the data set of a study",
+        "--study runs/mine",
+        "--study runs/small --params params.yaml --profile smoke",
+    )
+    _study_options(command)
+
+    command = _command(
+        add,
+        "voc",
+        commands.voc,
+        "write PASCAL VOC annotations as a COCO instances file",
+        "VOCdevkit/VOC2007 voc2007-test.json --classes",
+    )
+    command.add_argument("folder", type=Path, help="a VOCdevkit, or VOC2007 in it")
+    command.add_argument("out", type=Path, metavar="OUT.json")
+    command.add_argument("--split", default="test", help="a list in ImageSets/Main (test)")
+    command.add_argument("--classes", action="store_true", help="also print the objects of each class")
+
+    command = _command(
+        add,
+        "download",
+        commands.download,
+        "fetch the data and weights that a profile needs from elsewhere",
+        "--profile coco --list",
+    )
+    command.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file (params.yaml)")
+    command.add_argument("--profile", help="profile of the parameter file; default: its top level")
+    command.add_argument("--list", action="store_true", help="only say what is there, what would be fetched, how large")
+    command.add_argument("--keep", action="store_true", help="keep archives after their extraction")
+
+
+def _internal(add: Any) -> None:
+    command = _command(
+        add,
+        "job",
+        commands.job,
+        "one job of a study (what the notebooks start on every core)",
+        "train --study runs/mine --params runs/mine/params.yaml --variant deepmask",
+    )
+    command.add_argument("job", choices=JOBS)
+    _study_options(command)
+    command.add_argument("--variant", default="", help="a network (train, propose) or a method (baseline, detection)")
+
+    command = _command(add, "readme", commands.readme, "write the results of the study into README.md", "", "--check")
     command.add_argument("--check", action="store_true", help="change nothing; exit status 1 if it is out of date")
-    command.set_defaults(run=_readme)
 
-    command = commands.add_parser("normalise", help="executed notebook without times, paths and progress")
+    command = _command(
+        add,
+        "normalise",
+        commands.normalise,
+        "executed notebook without times, paths and progress",
+        "_build/01_data.ipynb results/notebooks/01_data.ipynb",
+    )
     command.add_argument("source", type=Path)
     command.add_argument("destination", type=Path)
-    command.set_defaults(run=_normalise)
-    return parser
 
 
 def _positive(text: str) -> int:
@@ -100,132 +198,10 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _study_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--study", type=Path, default=Path("."), help="folder of the study (.)")
-    command.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file (params.yaml)")
+def _study_options(command: argparse.ArgumentParser, default: str = ".") -> None:
+    command.add_argument("--study", type=Path, help=f"folder of the study ({default})")
+    command.add_argument("--params", type=Path, help="parameter file (params.yaml of the study, else of this folder)")
     command.add_argument("--profile", help="profile of the parameter file; default: its top level")
-
-
-# Imports below are local: `--help` and `evaluate` should not wait for torch.
-
-
-def _check(options: argparse.Namespace) -> int:
-    from deepmask.data.check import check_folder, format_report
-
-    report = check_folder(options.folder)
-    print(format_report(report))
-    return 1 if report.errors else 0
-
-
-def _voc(options: argparse.Namespace) -> None:
-    from deepmask.data import voc
-
-    print(f"{options.out}: {voc.describe(voc.write_coco(options.folder, options.out, options.split), options.classes)}")
-
-
-def _download(options: argparse.Namespace) -> None:
-    from deepmask import config, paths
-    from deepmask.data import download, sources
-
-    settings = config.load(options.params, options.profile)
-    needed = sources.needed(settings.data, settings.pascal, settings.pretrain, settings.detection)
-    if not needed:
-        print(f"profile {settings.profile}: needs no downloads")
-        return
-    folder, mirror = paths.downloads(), paths.mirror()
-    if not options.list:
-        download.download(needed, folder, mirror, keep=options.keep)
-    print(download.describe(needed, folder, mirror))
-
-
-def _scenes(options: argparse.Namespace) -> None:
-    from deepmask import config
-    from deepmask.data.scenes import write_scenes
-    from deepmask.paths import study
-
-    data = config.load(options.params, options.profile).data
-    folder = study(options.study).scenes
-    val = data.reported_images + data.tuning_images
-    write_scenes(folder, train=data.train_images, val=val, width=data.width, height=data.height, seed=data.seed)
-    print(f"{folder}: {data.train_images} training and {val} validation scenes")
-
-
-def _job(options: argparse.Namespace) -> None:
-    from importlib import import_module
-
-    from deepmask import config
-    from deepmask.distributed import process_group
-    from deepmask.paths import study
-
-    job = import_module(f"deepmask.stages.{options.job}").job
-    with process_group() as (rank, ranks):
-        job(study(options.study), config.load(options.params, options.profile), options.variant, rank, ranks)
-
-
-def _propose(options: argparse.Namespace) -> None:
-    from deepmask import config, methods, proposing
-    from deepmask.distributed import process_group
-    from deepmask.paths import Study
-
-    study, settings = Study(options.study), config.load(options.params, options.profile)
-    images = proposing.find_images(options.images, options.out)
-    ids = options.annotations and proposing.annotated_ids(images, options.annotations)
-    with process_group() as (rank, ranks):
-        method = methods.load(options.method, study, settings, options.count)
-        reads = methods.reads(options.method, study, settings, options.count)
-        lines = proposing.propose_files(
-            method,
-            images,
-            options.out,
-            reads=reads,
-            ids=ids,
-            chunk=options.chunk,
-            drawn=options.pictures,
-            rank=rank,
-            ranks=ranks,
-        )
-        for line in lines:
-            print(line, flush=True)
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    from deepmask import files, paper, scoring
-    from deepmask.systems import CLASSICAL
-
-    settings = {"small": options.small, "large": options.large, "images": options.images}
-    for path in options.proposals:
-        if len(options.proposals) > 1:
-            print(f"\n{path}")
-        print(scoring.format_summary(scoring.evaluate_file(path, options.annotations, **settings)))
-    if options.csv:
-        labels = paper.METHODS | {key: classical.label for key, classical in CLASSICAL.items()}
-        names = {labels.get(path.stem, path.stem): path for path in options.proposals}
-        files.write_csv(options.csv, scoring.table(names, options.annotations, **settings))
-
-
-def _study(options: argparse.Namespace) -> None:
-    from deepmask.studies import prepare
-
-    print(prepare(options.folder, options.profile, options.data, options.set))
-
-
-def _readme(options: argparse.Namespace) -> int:
-    from deepmask import readme
-    from deepmask.paths import REPOSITORY, Study
-
-    path, study = REPOSITORY / "README.md", Study(REPOSITORY)
-    if options.check:
-        current = readme.updated(path.read_text(encoding="utf-8"), study) == path.read_text(encoding="utf-8")
-        print("README.md shows the current results" if current else "README.md is out of date: run it without --check")
-        return int(not current)
-    print("README.md updated" if readme.update(path, study) else "README.md shows the current results")
-    return 0
-
-
-def _normalise(options: argparse.Namespace) -> None:
-    from deepmask.notebooks import normalise
-
-    normalise(options.source, options.destination)
 
 
 if __name__ == "__main__":

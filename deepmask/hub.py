@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deepmask import choosing
 from deepmask import config as configs
-from deepmask import methods
 from deepmask.paths import REPOSITORY, Study
 from deepmask.proposals import ProposalMethod
 
@@ -16,8 +16,9 @@ def load(
     """A method of the study in folder `study`: a callable (H, W, 3) uint8 RGB -> `Proposals` of up to `count`.
 
     `method`: deepmask, deepmaskzoom, deepmask20, deepmask20star, deepmaskfull, edgeboxes, selectivesearch, geodesic,
-    rigor or mcg; `profile`: of its params.yaml.  Raises ConfigError, and WeightsError or BaselineError if the study has
-    not made what the method needs; selectivesearch needs nothing.
+    rigor or mcg; `profile`: of its params.yaml.  selectivesearch needs nothing; deepmask and deepmaskzoom take the
+    released weights where the study has trained none (`results/weights/README.md`: of drawn scenes).  Raises
+    ConfigError, and WeightsError or BaselineError if the study has not made what the method needs.
     """
     study = Study(Path(study))
-    return methods.load(method, study, configs.load(study.root / "params.yaml", profile), count)
+    return choosing.find(method, study, configs.load(study.root / "params.yaml", profile), count).method

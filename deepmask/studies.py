@@ -10,14 +10,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from deepmask.config import Config, ConfigError, from_dict, read_params
-from deepmask.paths import REPOSITORY
+from deepmask import config as configs
+from deepmask.config import Config, ConfigError, DataConfig, from_dict, read_params
+from deepmask.paths import REPOSITORY, Study
+from deepmask.systems import check_variant
 
 
 def prepare(
@@ -58,6 +60,46 @@ def prepare(
     return folder
 
 
+def train(
+    folder: str | Path, variant: str, profile: str | None = None, data: str | Path | None = None
+) -> Iterator[str]:
+    """Train one network in a run folder, on every core or GPU, and yield a line when each part of it is there.
+
+    The folder is prepared if it has no params.yaml, or if a profile or data are given; scenes are drawn and the trunk
+    is pre-trained if they are not there.  Raises ConfigError, also if the network is trained already, DataError for
+    images that are not there, and LaunchError.
+    """
+    from deepmask.data import sources, splits  # here and below: `prepare` does without torch
+    from deepmask.stages import pretrain
+    from deepmask.stages import train as stage
+
+    check_variant(variant)
+    folder, study = Path(folder), Study(Path(folder))
+    params, weights = folder / "params.yaml", study.weights(variant)
+    if weights.is_file():
+        raise ConfigError(f"{weights}: is trained already; remove it to train it anew, or name another folder")
+    if profile or data or not params.is_file():
+        yield f"{prepare(folder, profile, data)}: a run folder"
+    config = configs.load(params)
+    if sources.is_drawn(config.data) and not (study.scenes / config.data.val).is_file():
+        draw_scenes(study, config.data)
+    images = len(splits.load(config.data, study, "train"))
+    yield f"{splits.folder(config.data, study)}: {images} training images"
+    if not study.trunk.is_file():
+        pretrain.run(study, params, None)
+    yield f"{study.trunk}: the trunk that training starts from"
+    stage.run(study, params, None, variant)
+    yield f"{weights}: {variant}, trained on {config.train.samples} patches; --study {folder} proposes with it"
+
+
+def draw_scenes(study: Study, data: DataConfig) -> None:
+    """Draw the training and validation scenes of a study."""
+    from deepmask.data.scenes import write_scenes
+
+    val = data.reported_images + data.tuning_images
+    write_scenes(study.scenes, train=data.train_images, val=val, width=data.width, height=data.height, seed=data.seed)
+
+
 def _change(params: dict[str, Any], change: str) -> None:
     """Lay one "section.key=value" over nested parameters; the value is YAML."""
     name, equals, value = change.partition("=")
@@ -72,4 +114,7 @@ def _change(params: dict[str, Any], change: str) -> None:
 
 
 def _dvc(folder: Path, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, check=True)
+    if subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder).returncode:
+        raise ConfigError(
+            f"{folder}: `dvc {' '.join(arguments)}` failed, see above; is DVC installed (requirements.lock)?"
+        )

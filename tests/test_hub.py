@@ -1,14 +1,19 @@
-"""Methods by name: one import, one call."""
+"""Methods by name: one import, one call, or torch.hub."""
 
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 
 import deepmask
-from deepmask.config import ConfigError
-from deepmask.weights import WeightsError
+from deepmask import released
+from deepmask.config import ConfigError, ModelConfig, load
+from deepmask.geometry import Geometry
+from deepmask.model import DeepMask
+from deepmask.paths import REPOSITORY
+from deepmask.weights import WeightsError, save_model
 
 
 def test_selective_search_needs_no_study():
@@ -18,7 +23,8 @@ def test_selective_search_needs_no_study():
     assert 0 < len(proposals) <= 20 and (np.diff(proposals.scores) <= 0).all()
 
 
-def test_what_is_missing_is_said(tmp_path):
+def test_what_is_missing_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(released, "path", lambda study=None: tmp_path / "released.safetensors")
     with pytest.raises(ConfigError, match="params.yaml: no such parameter file"):
         deepmask.load("deepmask", study=tmp_path)
     (tmp_path / "params.yaml").write_text("profile: mini\n")
@@ -33,3 +39,36 @@ def test_importing_the_package_is_quick():
     code = "import sys, deepmask; assert 'torch' not in sys.modules and 'numpy' not in sys.modules; deepmask.nothing"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "has no attribute 'nothing'" in result.stderr
+
+
+def torch_hub(entry, *arguments, **options):
+    return torch.hub.load(str(REPOSITORY), entry, *arguments, source="local", trust_repo=True, **options)
+
+
+def test_torch_hub_gives_the_released_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(released, "path", lambda study=None: tmp_path / "released.safetensors")
+    with pytest.raises(WeightsError, match="no such weights file"):
+        torch_hub("deepmask")
+    geometry = Geometry(patch=32, canonical=16, stride=4, mask=12, jitter=2.0, negative=6.0)
+    torch.manual_seed(0)
+    model = DeepMask(geometry, ModelConfig(0.05, (8, 12), 8)).eval()
+    save_model(tmp_path / "full.safetensors", model, {})
+    released.write(tmp_path / "full.safetensors", released.path(), load(REPOSITORY / "params.yaml").propose, 0.4)
+    loaded = torch_hub("deepmask")
+    patches = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(patches, "mask"), model(patches, "mask"), rtol=0.01, atol=0.01)
+    assert not loaded.training and not torch_hub("deepmask", pretrained=False, profile="smoke").training
+
+
+def test_torch_hub_gives_proposal_methods():
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[20:40, 30:60] = 200
+    here, there = (
+        torch_hub("proposals", "selectivesearch", count=20)(image),
+        deepmask.load("selectivesearch", count=20)(image),
+    )
+    assert here.masks == there.masks and np.array_equal(here.scores, there.scores)
+    described = torch.hub.help(str(REPOSITORY), "deepmask", source="local", trust_repo=True)
+    assert set(torch.hub.list(str(REPOSITORY), source="local", trust_repo=True)) == {"deepmask", "proposals"}
+    assert "results/weights/README.md" in described

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from deepmask import config, masks, methods, proposing, results_file
+from deepmask import config, masks, methods, proposing, released, results_file
 from deepmask.__main__ import main
 from deepmask.baselines import forest
 from deepmask.baselines.edges import EdgeDetector
@@ -70,6 +70,12 @@ def made(tmp_path_factory):
         (root / name).parent.mkdir()
         Image.fromarray(disks(seed, *size)[0]).save(root / name)
     return root
+
+
+@pytest.fixture(autouse=True)
+def nothing_released(tmp_path, monkeypatch):
+    """Else the released weights would stand in for those that a study lacks."""
+    monkeypatch.setattr(released, "path", lambda study=None: tmp_path / "nothing.safetensors")
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ FLOORS = [
         "validation",
         "upsampling",
         "inference",
+        "released",
         "evaluation",
         "matching",
         "scoring",
@@ -52,8 +53,8 @@ FLOORS = [
         "baselines",
         "detection",
     },
-    {"report", "figures", "pictures", "matches", "cells", "claims", "rules", "ledger", "readme"},
-    {"stages", "studies", "notebooks", "methods", "hub", "proposing", "__main__"},
+    {"report", "figures", "pictures", "matches", "cells", "claims", "rules", "ledger", "readme", "card"},
+    {"stages", "studies", "notebooks", "methods", "choosing", "hub", "proposing", "demo", "commands", "__main__"},
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 
