@@ -35,7 +35,8 @@ def generate(root: Path, folder: Path) -> None:
     (folder / "figures").mkdir(parents=True)
     _chapters(root, folder)
     _results(root, folder)
-    (folder / "claims.md").write_text((root / "results" / "claims.md").read_text(encoding="utf-8"), encoding="utf-8")
+    for name, source in (("claims", "claims.md"), ("weights", "weights/README.md")):
+        shutil.copyfile(root / "results" / source, folder / f"{name}.md")
     _api(root, folder)
 
 
