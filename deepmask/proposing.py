@@ -116,7 +116,8 @@ def propose_files(
             written.add(output)
             records += filter(None, found)
             failed += found.count({})
-            yield f"{output}: the proposals of {len(found) - found.count({})} images, by {method.name}"
+            number = len(found) - found.count({})
+            yield f"{output}: the proposals of {number} image{'s' * (number != 1)}, by {method.name}"
     if rank == 0:
         document = {
             "images": records,
