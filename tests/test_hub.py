@@ -1,5 +1,7 @@
 """Methods by name: one import, one call, or torch.hub."""
 
+import importlib.util
+import re
 import subprocess
 import sys
 
@@ -64,11 +66,17 @@ def test_torch_hub_gives_the_released_network(tmp_path, monkeypatch):
 def test_torch_hub_gives_proposal_methods():
     image = np.zeros((60, 80, 3), np.uint8)
     image[20:40, 30:60] = 200
-    here, there = (
-        torch_hub("proposals", "selectivesearch", count=20)(image),
-        deepmask.load("selectivesearch", count=20)(image),
-    )
+    here = torch_hub("proposals", "selectivesearch", count=20)(image)
+    there = deepmask.load("selectivesearch", count=20)(image)
     assert here.masks == there.masks and np.array_equal(here.scores, there.scores)
-    described = torch.hub.help(str(REPOSITORY), "deepmask", source="local", trust_repo=True)
-    assert set(torch.hub.list(str(REPOSITORY), source="local", trust_repo=True)) == {"deepmask", "proposals"}
-    assert "results/weights/README.md" in described
+
+
+def test_every_entry_point_says_where_its_recall_stands():
+    spec = importlib.util.spec_from_file_location("hubconf", REPOSITORY / "hubconf.py")
+    hubconf = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hubconf)
+    entries = {name: entry for name, entry in vars(hubconf).items() if callable(entry) and not name.startswith("_")}
+    assert set(entries) == {"deepmask", "proposals"}, "what torch.hub.list shows"
+    for entry in entries.values():
+        assert "results/weights/README.md" in entry.__doc__ and not re.search(r"\.\d{2}", entry.__doc__)
+    assert all(importlib.util.find_spec(name) for name in hubconf.dependencies)

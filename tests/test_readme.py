@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from deepmask.__main__ import main, parser
+from deepmask.data.scenes import draw_scene
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,11 +36,7 @@ def commands():
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    image = np.full((60, 80, 3), 40, np.uint8)
-    image[20:45, 30:60] = 200
-    noisy = np.clip(image + rng.integers(-8, 9, image.shape), 0, 255).astype(np.uint8)
-    Image.fromarray(noisy).save("photo.jpg")
+    Image.fromarray(draw_scene(0, 0, 96, 72).image).save("photo.jpg")
     assert main(["propose", "photo.jpg"]) == 0
     assert len(blocks("python")) >= 2
     names = {}
