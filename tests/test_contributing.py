@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from deepmask import config, masks, results_file, scoring
-from deepmask.__main__ import _parser, main
+from deepmask.__main__ import main, parser
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs" / "contributing").glob("*.md"))
@@ -172,7 +172,7 @@ def test_commands_are_those_that_there_are(path):
         for command in line.partition("#")[0].split("&&"):
             program, *arguments = shlex.split(command) or [""]
             if program == "deepmask":
-                _parser().parse_args(arguments)
+                parser().parse_args(arguments)
             elif program == "make":
                 assert arguments[0] in targets, line
             elif program == "dvc":

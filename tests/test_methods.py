@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
 
@@ -91,7 +92,11 @@ def propose(made, tmp_path, capsys):
         except SystemExit as end:  # of argparse
             status = end.code
         said, warned = capsys.readouterr()
-        return status, said, "\n".join(line for line in warned.splitlines() if line and "image/s]" not in line)
+        return (
+            status,
+            said,
+            "\n".join(line for line in warned.splitlines() if line and not re.search(r"image/s\]|s/image\]", line)),
+        )
 
     return run
 

@@ -15,7 +15,7 @@ from deepmask.paths import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-LONGEST_CELL = 25
+LONGEST_CELL = 20
 # written in pieces, so that this file does not match itself
 MACHINE_PATH = re.compile(r"(?<![\w./-])/(?:root|home|Users|tmp|work|workspace|mnt)/" + r"\w")
 REGISTRY = re.compile("|".join(host + r"\." + end for host, end in [("pypi", "org"), ("pythonhosted", "org")]))

@@ -20,10 +20,10 @@ FIGURES = {
     "baselines": "The five classical methods on one scene.",
 }
 PARTS = {  # of the API reference
-    "The network": ("geometry", "model", "sampling", "patches", "training", "inference", "weights"),
+    "The network": ("geometry", "model", "sampling", "patches", "loading", "training", "inference", "weights"),
     "Data": ("data.coco", "data.check", "data.scenes", "data.voc", "data.splits"),
-    "Proposals and their evaluation": ("proposals", "results_file", "masks", "matching", "evaluation", "scoring"),
-    "All methods": ("methods", "systems", "baselines", "detection"),
+    "Proposals and their evaluation": ("proposals", "results_file", "masks", "runs", "matching", "evaluation", "scoring"),
+    "All methods": ("hub", "methods", "cells", "systems", "baselines", "detection"),
     "Parameters": ("config", "training_config", "baseline_config", "detection_config"),
     "Results": ("paper", "report", "rules", "ledger", "claims", "bootstrap"),
 }
