@@ -39,7 +39,10 @@ def normalise(source: str | Path, destination: str | Path) -> None:
         for output in cell.outputs:
             if output.output_type == "error":
                 raise NotebookError(f"{source}: cell {index} ended in {output.ename}: {output.evalue}")
-            output.metadata = nbformat.from_dict({})
+            output.pop("metadata", None)
+            if output.output_type != "stream":  # which must have none
+                output.metadata = nbformat.from_dict({})
+    nbformat.validate(notebook)
     text = nbformat.writes(notebook, version=4)
     destination = Path(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,15 @@ FIGURES = {
 PARTS = {  # of the API reference
     "The network": ("geometry", "model", "sampling", "patches", "loading", "training", "inference", "weights"),
     "Data": ("data.coco", "data.check", "data.scenes", "data.voc", "data.splits"),
-    "Proposals and their evaluation": ("proposals", "results_file", "masks", "runs", "matching", "evaluation", "scoring"),
+    "Proposals and their evaluation": (
+        "proposals",
+        "results_file",
+        "masks",
+        "runs",
+        "matching",
+        "evaluation",
+        "scoring",
+    ),
     "All methods": ("hub", "methods", "cells", "systems", "baselines", "detection"),
     "Parameters": ("config", "training_config", "baseline_config", "detection_config"),
     "Results": ("paper", "report", "rules", "ledger", "claims", "bootstrap"),
@@ -54,9 +62,20 @@ def _escaped(line: str) -> str:
 
 
 def _chapters(root: Path, folder: Path) -> None:
+    paths = sorted((root / "results" / "notebooks").glob("*.ipynb"))
+    pages = {path.stem: path.stem for path in paths}
+    for path in reversed(paths):  # a link to a notebook that runs once per variant leads to DeepMask's, or the first
+        source = path.stem.partition("-")[0]
+        if source not in pages or path.stem.endswith("-deepmask"):
+            pages[source] = path.stem
     names = []
-    for path in sorted((root / "results" / "notebooks").glob("*.ipynb")):
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+    for path in paths:
+        text = re.sub(
+            r"\]\((\w+)\.ipynb\)",
+            lambda link: f"]({pages.get(link[1], link[1])}.ipynb)",
+            path.read_text(encoding="utf-8"),
+        )
+        notebook = json.loads(text)
         first = notebook["cells"][0]
         variant = path.stem.partition("-")[2]
         if variant:  # one notebook, run once per network or method
