@@ -24,6 +24,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["site.css"]
 html_js_files = ["enlarge.js"]
 html_show_sourcelink = False
@@ -33,6 +34,7 @@ default_role = "code"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True  # the code of a default, not a folder of this machine
 autodoc_default_options = {"members": True, "show-inheritance": False}
 
 

@@ -167,4 +167,4 @@ def test_search_dark_mode_and_enlarged_pictures(browser, address):
     large = wait.until(lambda b: b.find_elements(By.CSS_SELECTOR, "dialog.enlarged img"))[0]
     assert large.size["width"] > small
     large.click()
-    assert not browser.find_elements(By.CSS_SELECTOR, "dialog.enlarged")
+    assert wait.until(lambda b: not b.find_elements(By.CSS_SELECTOR, "dialog.enlarged"))
