@@ -10,7 +10,6 @@ import pages  # noqa: E402  (docs/_ext)
 
 project = "DeepMask, reproduced"
 author = "the authors of this companion"
-project_copyright = "MIT licence"
 html_title = project
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton", "mathml"]
@@ -27,6 +26,7 @@ html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"
 html_css_files = ["site.css"]
 html_js_files = ["enlarge.js"]
+html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False
 html_permalinks_icon = "#"

@@ -62,7 +62,9 @@ def _escaped(line: str) -> str:
 
 
 def _chapters(root: Path, folder: Path) -> None:
+    order = re.findall(r"/notebooks/(\w+)\.ipynb\" _build", (root / "dvc.yaml").read_text(encoding="utf-8"))
     paths = sorted((root / "results" / "notebooks").glob("*.ipynb"))
+    paths.sort(key=lambda path: order.index(path.stem.partition("-")[0]))
     pages = {path.stem: path.stem for path in paths}
     for path in reversed(paths):  # a link to a notebook that runs once per variant leads to DeepMask's, or the first
         source = path.stem.partition("-")[0]
