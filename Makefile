@@ -76,7 +76,8 @@ gpu: $(STAMP)
 
 # Of what is committed: executed notebooks and results are rendered, nothing is computed.
 site: $(STAMP)
-	@$(ACTIVATED) python -m sphinx -q -W --keep-going -b html -j auto -d _build/site docs site
+	@$(ACTIVATED) python -m sphinx -q -W --keep-going -b html -j auto -d _build/site/trees docs _build/site/html
+	@rm -rf site && cp -r _build/site/html site
 	@echo "site/index.html"
 
 test: lint
