@@ -47,8 +47,9 @@ def summary(study: Study) -> str:
         *(_row(f"DeepMask, {kind}", table[table.kind == key], OURS) for key, kind in KINDS.items()),
         *(_row(f"best earlier method, {kind}", table[table.kind == key], EARLIER) for key, kind in KINDS.items()),
     ]
-    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in (HOLDS, FAILS, UNTESTED))
-    return "\n".join(lines) + f"\n\nOf {len(verdicts)} statements in the paper's sections 3 and 4: {counts}."
+    hold, fail, untested = (verdicts.count(verdict) for verdict in (HOLDS, FAILS, UNTESTED))
+    counts = f"{hold} hold here, {fail} do not, {untested} cannot be tested at this scale"
+    return "\n".join(lines) + f"\n\nOf {len(verdicts)} statements in the paper's sections 3 and 4, {counts}."
 
 
 def updated(text: str, study: Study) -> str:

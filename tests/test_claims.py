@@ -116,7 +116,7 @@ def test_the_readme_shows_the_files_and_nothing_else_changes(tmp_path):
     assert "between" in text
     assert "table table1.md" in text and "- S (4): 1; R." in text
     assert "| DeepMask, masks | .250 (.126) |" in text and "| best earlier method, boxes | .500 (.126) |" in text
-    assert "Of 2 statements in the paper's sections 3 and 4: 1 holds, 1 does not hold" in text
+    assert "Of 2 statements in the paper's sections 3 and 4, 1 hold here, 1 do not, 0 cannot" in text
     path.write_text("no place")
     with pytest.raises(report.ReportError, match="no place for results"):
         readme.update(path, study)
