@@ -16,6 +16,7 @@ from deepmask.paths import Study
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONGEST_CELL = 20
+LARGEST_FILE = 2_000_000  # bytes
 # written in pieces, so that this file does not match itself
 MACHINE_PATH = re.compile(r"(?<![\w./-])/(?:root|home|Users|tmp|work|workspace|mnt)/" + r"\w")
 REGISTRY = re.compile("|".join(host + r"\." + end for host, end in [("pypi", "org"), ("pythonhosted", "org")]))
@@ -59,14 +60,26 @@ def test_notebook_cells_are_short(path):
     assert max(lengths) <= LONGEST_CELL, f"cell {lengths.index(max(lengths))} has {max(lengths)} lines"
 
 
-def test_no_file_names_a_folder_of_a_machine_or_a_package_registry():
+def in_git():
+    """The files that git holds or would take."""
     listing = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         names = subprocess.run(listing, capture_output=True, check=True).stdout.decode().split("\0")
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
+    return sorted({name for name in names if name and (ROOT / name).is_file()})
+
+
+def test_git_holds_no_large_file_but_the_released_weights():
+    """Those let a fresh clone propose, offline and before anything is trained; half precision keeps them small."""
+    large = {name: size for name in in_git() if (size := (ROOT / name).stat().st_size) > LARGEST_FILE}
+    assert set(large) <= {"results/weights/deepmask.safetensors"}, large
+    assert max(large.values(), default=0) < 3 * LARGEST_FILE
+
+
+def test_no_file_names_a_folder_of_a_machine_or_a_package_registry():
     found = []
-    for name in sorted({name for name in names if name and (ROOT / name).is_file()}):
+    for name in in_git():
         content = (ROOT / name).read_bytes()
         if b"\0" in content[:8000]:
             continue
