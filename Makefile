@@ -17,7 +17,7 @@ NOTEBOOKS = $(shell sed -n 's|.*/\(notebooks/[^"]*[.]ipynb\)" _build.*|\1|p' dvc
 
 CLASSICAL = edgeboxes geodesic rigor selectivesearch mcg
 
-.PHONY: help repro real-sample bench gpu site test lint format notebooks-clean clean
+.PHONY: help repro real-sample bench gpu site test stress lint format notebooks-clean clean
 
 help:
 	@echo "make repro                      run the study: scenes, training, proposals, the table (make it again: no work)"
@@ -28,6 +28,7 @@ help:
 	@echo "make gpu                        unattended on a GPU: tests, speed, the scenes study; MINUTES=25, OUT=results/NAME"
 	@echo "make site                       notebooks, results and an API reference as pages, in site/ (open site/index.html)"
 	@echo "make test                       lint, unit and property tests, every notebook at the smallest size"
+	@echo "make stress                     faults, hostile files and long runs in full; counts in results/reliability.json"
 	@echo "make lint, make format          check the style; mend it, in the notebooks too"
 	@echo "make notebooks-clean            bring notebooks into the form that is committed (no outputs)"
 	@echo "make clean                      remove caches and scratch; results, models, runs and .venv stay"
@@ -82,6 +83,10 @@ site: $(STAMP)
 
 test: lint
 	@$(ACTIVATED) python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests $(NOTEBOOKS)
+
+# The short form of these is in `make test`.
+stress: $(STAMP)
+	@$(ACTIVATED) python -m pytest -q --durations=20 tests/faults --stress results/reliability.json
 
 lint: $(STAMP)
 	@$(ACTIVATED) ruff check .

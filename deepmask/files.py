@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +13,39 @@ import numpy as np
 import pandas as pd
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file beside its place and move it there, so that no reader finds half of it."""
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """The place of a file that is being written, and that takes the place of `path` when the block is left.
+
+    So no reader finds half of a file, and no half outlives an error.  What a killed process left is overwritten by the
+    next that writes the same file, as two at once must not (`turns`).  The folder is made.  An OSError, such as a full
+    disk, names `path`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None or Path(error.filename) == temporary:
+            error.filename = str(path)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all; names of files that are no UTF-8 keep their bytes."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
 def write_array(path: str | Path, array: np.ndarray) -> None:
     """Write one array, compressed; `read_array` reads it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "wb") as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, array=array)
-    os.replace(temporary, path)
 
 
 def read_array(path: str | Path) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,47 @@ CATEGORIES = [
     {"id": 22, "name": "elephant", "supercategory": "animal"},  # not PASCAL's, but of a family that PASCAL has
     {"id": 59, "name": "pizza", "supercategory": "food"},  # of a family that PASCAL does not have
 ]
+
+
+class Stress:
+    """How much `tests/faults` tries, and what came of it: short in `make test`, all of it in `make stress`."""
+
+    def __init__(self, record: str | None) -> None:
+        self.full = record is not None
+        self.counts: dict[str, dict[str, Any]] = defaultdict(dict)  # "kills", "cases", ... -> what -> number
+
+    def scale(self, short: int, full: int) -> int:
+        """How often something is tried."""
+        return full if self.full else short
+
+    def count(self, area: str, what: str, number: float) -> None:
+        """Add to a count of the record, once what was counted has gone well."""
+        self.counts[area][what] = self.counts[area].get(what, 0) + number
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--stress", metavar="FILE", help="run tests/faults in full and write what was counted to FILE")
+
+
+@pytest.fixture(scope="session")
+def stress(request: pytest.FixtureRequest) -> Stress:
+    """The counts of this run; see `Stress`."""
+    request.config.stress = Stress(request.config.getoption("--stress"))
+    return request.config.stress
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    """Print the counts, and write them if all tests have passed."""
+    counted, file = getattr(config, "stress", None), config.getoption("--stress")
+    if counted is None:
+        return
+    for area, numbers in sorted(counted.counts.items()):
+        terminalreporter.write_line(f"{area}: {', '.join(f'{n:g} {what}' for what, n in sorted(numbers.items()))}")
+    if file and exitstatus == 0:
+        from deepmask import environment, files
+
+        files.write_json(file, {**counted.counts, "environment": environment.environment()})
+        terminalreporter.write_line(f"{file}: written")
 
 
 @pytest.fixture
