@@ -37,7 +37,7 @@ help:
 repro: $(STAMP)
 ifeq ($(strip $(DATA)$(PROFILE)),)
 	@echo "dvc repro: runs the stages whose code, parameters or data changed, and skips the others"
-	@$(ACTIVATED) dvc repro
+	@$(ACTIVATED) python -m deepmask repro
 	@cat results/tables/table1.md
 else
 	@set -e; \
@@ -50,9 +50,8 @@ else
 	echo "dvc repro in $$run: runs the stages whose code, parameters or data changed, and skips the others"; \
 	export $(ACTIVATED); \
 	python -m deepmask study "$$run" $(if $(PROFILE),--profile "$(PROFILE)") $(if $(DATA),--data "$$data") $(if $(SET),--set $(SET)); \
-	cd "$$run"; \
-	dvc repro; \
-	cat results/tables/table1.md
+	python -m deepmask repro "$$run"; \
+	cat "$$run/results/tables/table1.md"
 endif
 
 # Forest trained on BSDS500, everything else on DATA's training images; all of its validation images are scored once.
@@ -64,7 +63,7 @@ real-sample: $(STAMP)
 	    data.train=annotations/instances_train.json data.train_folder=images \
 	    data.val=annotations/instances_val.json data.val_folder=images data.tuning_images=0 \
 	    edges.bsds500="$(abspath $(BSDS500))" pascal.download=null pretrain.weights=null detection.trunk=study; \
-	(cd runs/real-sample && dvc repro data edges ranking baseline); \
+	python -m deepmask repro runs/real-sample data edges ranking baseline; \
 	python -m deepmask evaluate $(foreach key,$(CLASSICAL),runs/real-sample/proposals/$(key)/$(key).json) \
 	    --annotations "$(DATA)/annotations/instances_val.json" --csv results/real/coco-sample.csv
 

@@ -8,20 +8,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepmask import commands
+from deepmask import commands, failures
 
 JOBS = ("pretrain", "train", "propose", "edges", "ranking", "baseline", "pascal", "detection_proposals", "detection")
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; user errors end in one sentence on stderr and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):  # a file may have a name that the terminal cannot show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     try:
         return options.run(options) or 0
-    except (ValueError, RuntimeError, OSError) as error:
-        if not type(error).__module__.startswith("deepmask") and not isinstance(error, OSError):
+    except KeyboardInterrupt:
+        print(f"deepmask {options.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        said = str(error) if type(error).__module__.startswith("deepmask") else failures.sentence(error)
+        if said is None:
             raise
-        print(f"deepmask {options.command}: {error}", file=sys.stderr)
+        print(f"deepmask {options.command}: {said}", file=sys.stderr)
         return 1
 
 
@@ -125,6 +133,17 @@ def _study(add: Any) -> None:
     command.add_argument("--profile", help="a profile of params.yaml; default: its top level")
     command.add_argument("--data", type=Path, help="your COCO-format folder")
     command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change parameters: data.seed=1")
+
+    command = _command(
+        add,
+        "repro",
+        commands.repro,
+        "run `dvc repro` in the folder of a study, after one that was killed too; two at once take turns",
+        "",
+        "runs/mine",
+    )
+    command.add_argument("folder", type=Path, nargs="?", default=Path("."))
+    command.add_argument("stages", nargs="*", metavar="STAGE", help="of dvc.yaml; default: all")
 
 
 def _data(add: Any) -> None:

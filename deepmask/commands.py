@@ -77,6 +77,13 @@ def study(options: Namespace) -> None:
     print(prepare(options.folder, options.profile, options.data, options.set))
 
 
+def repro(options: Namespace) -> int:
+    """`dvc repro` of a study, one at a time."""
+    from deepmask import studies
+
+    return studies.repro(options.folder, options.stages)
+
+
 def check(options: Namespace) -> int:
     """A report on a COCO-format folder; exit status 1 if it has errors."""
     from deepmask.data.check import check_folder, format_report
@@ -125,12 +132,11 @@ def job(options: Namespace) -> None:
     from importlib import import_module
 
     from deepmask import config, paths
-    from deepmask.distributed import process_group
+    from deepmask.stages import launch
 
     root, params = _own_study(options)
     job = import_module(f"deepmask.stages.{options.job}").job
-    with process_group() as (rank, ranks):
-        job(paths.study(root), config.load(params, options.profile), options.variant, rank, ranks)
+    launch.run(options.job, job, paths.study(root), config.load(params, options.profile), options.variant)
 
 
 def readme(options: Namespace) -> int:

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from deepmask import device as devices
+from deepmask import processes
 
 T = TypeVar("T")
 
@@ -46,21 +47,40 @@ def launch(arguments: Sequence[str], ranks: int) -> None:
     environment = {"OMP_NUM_THREADS": "1", **os.environ} if not torch.cuda.is_available() else dict(os.environ)
     last: list[str] = []
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
+        preexec_fn=processes.end_with_parent,
     ) as process:
         for line in process.stdout:
             print(line, end="", file=sys.stderr, flush=True)
             if line.strip():
                 last = [*last[-40:], line.strip()]
     if process.returncode:
-        said = next((line for line in last if "Error" in line and "torch" not in line), last[-1] if last else "")
-        raise LaunchError(f"deepmask {' '.join(arguments[:2])} failed in one of {ranks} processes: {said}")
+        raise LaunchError(f"deepmask {' '.join(arguments[:2])} failed in one of {ranks} processes: {_reason(last)}")
+
+
+def _reason(last: Sequence[str]) -> str:
+    """Why a job failed, from torchrun's last lines: what one of its processes said, or the signal that ended one."""
+    own = [line for line in last if line.startswith("deepmask ")]
+    killed = [line for line in last if "Signal " in line and " received by PID" in line]
+    if own:
+        return own[0].partition(": ")[2]
+    if killed:
+        signal_name = killed[0].partition("(")[2].partition(")")[0]
+        return f"it was ended by {signal_name}, which the system sends when memory runs out; use fewer ranks or workers"
+    return next((line for line in last if "Error" in line and "torch" not in line), last[-1] if last else "")
 
 
 @contextlib.contextmanager
 def process_group() -> Iterator[tuple[int, int]]:
     """(rank, ranks) of this process, as torchrun set them; (0, 1) outside torchrun."""
     ranks = int(os.environ.get("WORLD_SIZE", 1))
+    if "LOCAL_RANK" in os.environ:
+        processes.end_with_parent()
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     if ranks == 1:

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deepmask import paper
+from deepmask import files, paper
 
 INK, FAINT = "#333333", "#e3e3e3"
 SPACING = 9.5  # points between the names at the ends of lines
@@ -79,11 +79,12 @@ WIDE = ("pascal", "all")  # groups whose panels stand in the upper row
 def save(fig: Figure, path: str | Path) -> list[Path]:
     """Write `path`.svg and `path`.png with the same bytes for the same figure; the two paths."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     svg, png = path.with_name(path.name + ".svg"), path.with_name(path.name + ".png")
     with mpl.rc_context(STYLE):
-        fig.savefig(svg, metadata={"Date": None, "Creator": None})
-        fig.savefig(png, metadata={"Software": None})
+        with files.replacing(svg) as temporary:
+            fig.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+        with files.replacing(png) as temporary:
+            fig.savefig(temporary, format="png", metadata={"Software": None})
     return [svg, png]
 
 

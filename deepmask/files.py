@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -12,28 +13,39 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from deepmask import processes
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """The place of a file that is being written, and that takes the place of `path` when the block is left.
 
-    So no reader finds half of a file, and no half outlives an error.  What a killed process left is overwritten by the
-    next that writes the same file, as two at once must not (`turns`).  The folder is made.  An OSError, such as a full
-    disk, names `path`.
+    So no reader finds half of a file, and no half outlives an error.  Two that write the same file take turns, and what
+    a killed one left is overwritten by the next.  The folder is made.  An OSError, as of a full disk, names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with processes.turn(temporary):
+            try:
+                yield temporary
+                os.replace(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
     except OSError as error:
-        if error.filename is None or Path(error.filename) == temporary:
+        if error.filename is None or str(error.filename) == str(temporary):
             error.filename = str(path)
         raise
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+def digest(*reads: Any) -> str:
+    """A checksum of values, by their repr, and of Paths, by their content."""
+    made = hashlib.sha256()
+    for value in reads:
+        made.update(value.read_bytes() if isinstance(value, Path) else repr(value).encode())
+    return made.hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> None:

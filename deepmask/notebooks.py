@@ -7,12 +7,12 @@ to see, so a notebook shows a picture of the same beside each.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import nbformat
 
+from deepmask import files
 from deepmask.paths import REPOSITORY
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -44,11 +44,7 @@ def normalise(source: str | Path, destination: str | Path) -> None:
                 output.metadata = nbformat.from_dict({})
     nbformat.validate(notebook)
     text = nbformat.writes(notebook, version=4)
-    destination = Path(destination)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = destination.with_name(destination.name + ".part")
-    temporary.write_text(_without_paths(text) + "\n")
-    os.replace(temporary, destination)
+    files.write_text(destination, _without_paths(text) + "\n")
 
 
 def _passing(output: dict) -> bool:

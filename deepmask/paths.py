@@ -52,6 +52,10 @@ class Study:
         """State of a training run in progress; removed when the run is complete."""
         return self.root / "checkpoints" / f"{name}.pt"
 
+    def lock(self, job: str) -> Path:
+        """What a job holds while it runs, so that two of the same take turns."""
+        return self.root / "checkpoints" / f"{job}.lock"
+
     def scratch(self, job: str) -> Path:
         """What a job over many images has finished so far; removed when the job is complete."""
         return self.root / "checkpoints" / job

@@ -6,7 +6,6 @@ Helpers that several notebooks share.  They draw what they are given and compute
 from __future__ import annotations
 
 import colorsys
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+
+from deepmask import files
 
 POSITIVE, NEGATIVE = "#2a9d4a", "#d1352b"  # frames of patches with y = +1 and y = -1, as in Figure 1
 GROUPS = {"seen": "#1f77b4", "unseen": "#ff8c1a", "novel": "#8a5cc2"}  # of categories
@@ -241,10 +242,8 @@ def save(figure: Figure, path: str | Path) -> None:
     The bytes depend on the picture and the version of matplotlib only.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".png.part")
-    figure.savefig(partial, format="png", dpi=_DPI, metadata={"Software": None})
-    os.replace(partial, path.with_name(path.name + ".png"))
+    with files.replacing(path.with_name(path.name + ".png")) as temporary:
+        figure.savefig(temporary, format="png", dpi=_DPI, metadata={"Software": None})
 
 
 def _rgb(colour: str) -> tuple[int, ...]:

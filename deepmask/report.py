@@ -147,7 +147,7 @@ def _beside(measured: pd.DataFrame, published: Mapping[str, Mapping[str, Mapping
 def _write(table: pd.DataFrame, path: Path, title: str, source: str, provenance: Provenance) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     csv, markdown = path.with_suffix(".csv"), path.with_suffix(".md")
-    table.assign(**vars(provenance)).to_csv(csv, index=False, float_format="%.3f", lineterminator="\n")
+    write_csv(csv, table.assign(**vars(provenance)), digits=3)
     caption = (
         f"**{title}.** Ours (in brackets: the paper's, on {source}). Profile `{provenance.profile}`, "
         f"{provenance.images} images, seed {provenance.seed}, `{provenance.command}`."
@@ -160,7 +160,7 @@ def _write(table: pd.DataFrame, path: Path, title: str, source: str, provenance:
         note += " The images are not the paper's, so compare the order of the methods, not the values."
     if absent:
         note += f" Not measured: {', '.join(absent)}."
-    markdown.write_text("\n\n".join([*parts, note]) + "\n", encoding="utf-8", newline="\n")
+    write_text(markdown, "\n\n".join([*parts, note]) + "\n")
     return [csv, markdown]
 
 

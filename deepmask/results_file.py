@@ -5,15 +5,16 @@ A list of one object per proposal: image_id, score, bbox [x, y, width, height] i
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
+from deepmask import files
 from deepmask import masks as mask_ops
 from deepmask.masks import RLE
 from deepmask.proposals import ProposalError, Proposals
@@ -29,24 +30,26 @@ def write(path: str | Path, proposals: Iterable[Proposals]) -> None:
     `proposals` is consumed one image at a time, so it may be a generator that computes them.  The file appears only
     when all are written.  Raises ProposalError if an image comes twice.
     """
-    with Writer(path) as writer:
+    with writing(path) as writer:
         for of_image in proposals:
             writer.add(of_image)
 
 
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[Writer]:
+    """A COCO results file that grows image by image while the block runs, and appears at its end; see `write`."""
+    with files.replacing(path) as temporary, open(temporary, "w", encoding="ascii", newline="\n") as file:
+        writer = Writer(Path(path), file)
+        yield writer
+        file.write("\n]\n" if writer.started else "[]\n")
+
+
 class Writer:
-    """A COCO results file that grows image by image, as a context; see `write`."""
+    """What `writing` hands out."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        self._seen: set[int] = set()
-        self._separator = "[\n"
-
-    def __enter__(self) -> Writer:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._partial, "w", encoding="ascii", newline="\n")
-        return self
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self.path, self.started = path, False
+        self._file, self._seen = file, set()
 
     def add(self, of_image: Proposals) -> None:
         """Append the proposals of one image; raises ProposalError if it came before."""
@@ -54,29 +57,23 @@ class Writer:
             raise ProposalError(f"{self.path}: image {of_image.image_id} was given twice")
         self._seen.add(of_image.image_id)
         for line in _lines(of_image):
-            self._append(line)
+            self.append(line)
 
-    def _append(self, line: str) -> None:
-        self._file.write(self._separator + line)
-        self._separator = ",\n"
-
-    def __exit__(self, failed: type | None, *_: object) -> None:
-        with self._file:
-            self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
-        if failed:
-            self._partial.unlink(missing_ok=True)
-        else:
-            os.replace(self._partial, self.path)
+    def append(self, line: str) -> None:
+        """Append one entry, a JSON object without a line break."""
+        self._file.write(",\n" if self.started else "[\n")
+        self._file.write(line)
+        self.started = True
 
 
 def join(parts: Iterable[str | Path], path: str | Path) -> None:
     """Write one results file with the entries of `parts`, files of `write`, in their order."""
-    with Writer(path) as writer:
+    with writing(path) as writer:
         for part in parts:
             with open(part, encoding="ascii") as file:
                 for line in file:
                     if line.startswith("{"):
-                        writer._append(line.rstrip("\n").removesuffix(","))
+                        writer.append(line.rstrip("\n").removesuffix(","))
 
 
 def read(

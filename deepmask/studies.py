@@ -7,6 +7,7 @@ Its code is the repository's.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,12 @@ from typing import Any
 import yaml
 
 from deepmask import config as configs
+from deepmask import files, processes
 from deepmask.config import Config, ConfigError, DataConfig, from_dict, read_params
 from deepmask.paths import REPOSITORY, Study
 from deepmask.systems import check_variant
+
+BUILD = "_build"  # where dvc.yaml keeps what is not a result
 
 
 def prepare(
@@ -39,7 +43,7 @@ def prepare(
     if data is not None:
         params["data"]["root"] = str(Path(data).expanduser().resolve())
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(REPOSITORY / "dvc.yaml", folder / "dvc.yaml")
+    files.write_text(folder / "dvc.yaml", (REPOSITORY / "dvc.yaml").read_text())
     target = folder / "params.yaml"
     if target.exists():
         present = read_params(target)
@@ -52,12 +56,29 @@ def prepare(
     # unknown keys are reported here, before they are written and not in the middle of the chain
     from_dict(Config, {key: value for key, value in params.items() if key != "src"}, str(target))
     if changes or not target.exists():
-        target.write_text(yaml.safe_dump(params, sort_keys=False))
-    if not (folder / ".dvc").is_dir():
+        files.write_text(target, yaml.safe_dump(params, sort_keys=False))
+    settings = folder / ".dvc" / "config"
+    if not settings.is_file():
+        shutil.rmtree(folder / ".dvc", ignore_errors=True)  # of an interrupted start
         _dvc(folder, "init", "--no-scm", "--quiet")
+    if "check_update" not in settings.read_text():
         _dvc(folder, "config", "core.analytics", "false")
         _dvc(folder, "config", "core.check_update", "false")
     return folder
+
+
+def repro(folder: str | Path, targets: Sequence[str] = ()) -> int:
+    """Run `dvc repro` in a study's folder and return its exit status; two at once take turns.
+
+    What a killed one left of `dvc.lock` is mended first.  The stages that are complete are skipped.
+    """
+    folder = Path(folder)
+    (folder / BUILD).mkdir(parents=True, exist_ok=True)
+    with processes.turn(folder / BUILD / "repro.lock", "reproduces the study in this folder"):
+        _mend(folder)
+        return subprocess.run(
+            [sys.executable, "-m", "dvc", "repro", *targets], cwd=folder, preexec_fn=processes.end_with_parent
+        ).returncode
 
 
 def train(
@@ -98,6 +119,44 @@ def draw_scenes(study: Study, data: DataConfig) -> None:
 
     val = data.reported_images + data.tuning_images
     write_scenes(study.scenes, train=data.train_images, val=val, width=data.width, height=data.height, seed=data.seed)
+
+
+def _mend(folder: Path) -> None:
+    """Restore `dvc.lock` from the copy that the last stage began with (`dvc.yaml`), if DVC was killed while writing it.
+
+    Its record of who uses which file goes too, unless a living DVC may be in it: it may be half written, or name a
+    process number that another program has by now.
+    """
+    lock, copy = folder / "dvc.lock", folder / BUILD / "dvc.lock"
+    if lock.is_file() and not _is_whole(lock):
+        if copy.is_file():
+            files.write_text(lock, copy.read_text())
+        else:
+            lock.unlink()
+        print(f"{lock}: an interrupted run left half of it; the stages it has lost are run again", file=sys.stderr)
+    users = folder / ".dvc" / "tmp" / "rwlock"
+    if users.is_file() and not any(map(_is_dvc, re.findall(r'"pid": (\d+)', users.read_text()))):
+        users.unlink()
+
+
+def _is_dvc(process: str) -> bool:
+    import psutil  # comes with DVC
+
+    try:
+        return any("dvc" in part for part in psutil.Process(int(process)).cmdline())
+    except psutil.Error:
+        return False
+
+
+def _is_whole(lock: Path) -> bool:
+    text = lock.read_text(errors="replace")
+    try:
+        content = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        return False
+    stages = content.get("stages") if isinstance(content, dict) else None
+    whole = isinstance(stages, dict) and all(isinstance(stage, dict) and "cmd" in stage for stage in stages.values())
+    return whole and text.endswith("\n")
 
 
 def _change(params: dict[str, Any], change: str) -> None:

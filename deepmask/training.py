@@ -8,17 +8,15 @@ A batch is divided among the ranks, so their number changes nothing but dropout 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from deepmask import checkpoints, distributed
 from deepmask import device as devices
-from deepmask import distributed
 from deepmask.config import TrainConfig
 from deepmask.data.pixels import PixelStore
 from deepmask.loading import Loader
@@ -55,6 +53,7 @@ def train(
     checkpoint: Path,
     held_out: HeldOut | None = None,
     store: PixelStore | None = None,
+    key: str = "",
     rank: int = 0,
     ranks: int = 1,
     stop_at: int | None = None,
@@ -62,8 +61,9 @@ def train(
     """Train `model` in place and return its history, one row per look at the held-out patches.
 
     `checkpoint`: where the state is kept; a run found there is resumed, whatever the number of ranks was.  `store`:
-    the decoded images, from which the device cuts its patches; without it the host cuts them.  `stop_at`: leave after
-    that step (tests).  Raises TrainingError on a loss that is not finite, or a checkpoint of another run.
+    the decoded images, from which the device cuts its patches; without it the host cuts them.  `key`: stands for what
+    the run depends on besides `config`; the checkpoint of another one is refused.  `stop_at`: leave after that step
+    (tests).  Raises TrainingError on a loss that is not finite, and CheckpointError.
     """
     steps = max(1, round(config.samples / config.batch))
     device = next(model.parameters()).device
@@ -76,8 +76,9 @@ def train(
     objective = distributed.wrap(objective)
     optimisers = make_optimisers(config.optimiser, model.parameters(), config.lr, config.momentum, config.weight_decay)
     batches = PatchBatches(sampler, steps, config.batch, rank, ranks, config.mask_negatives)
-    start, rows, totals = _resume(checkpoint, model, optimisers, config)
-    losses = Losses(totals, config.lr)
+    state = {"step": 0, "rows": [], "totals": dict.fromkeys(BRANCHES, 0.0)}
+    state = checkpoints.resume(checkpoint, model, optimisers, (config, key), **state)
+    start, rows, losses = state["step"], state["rows"], Losses(state["totals"], config.lr)
     loader = Loader(batches, device, config.workers, store)
     bar = distributed.progress(loader.batches(start), rank, total=steps, initial=start, desc="train", unit="batch")
     model.train()
@@ -106,7 +107,7 @@ def train(
         if done % config.checkpoint_every == 0 or done == stop_at:
             kept = losses.drained()
             if rank == 0:
-                _save(checkpoint, model, optimisers, config=repr(config), step=done, rows=rows, totals=kept)
+                checkpoints.save(checkpoint, model, optimisers, (config, key), step=done, rows=rows, totals=kept)
         if done == stop_at:
             break
     return pd.DataFrame(rows)
@@ -153,25 +154,3 @@ def _row(done: int, config: TrainConfig, totals: Mapping[str, float], steps: int
     weights = {"mask": 1.0, "score": config.score_weight}
     losses = {f"{branch}_loss": totals[branch] / half / weights[branch] for branch in BRANCHES}
     return {"step": done, "samples": done * config.batch, **losses}
-
-
-def _save(path: Path, model: nn.Module, optimisers: list[torch.optim.Optimizer], **state: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    states = [optimiser.state_dict() for optimiser in optimisers]
-    torch.save({"model": model.state_dict(), "optimisers": states, **state}, temporary)
-    os.replace(temporary, path)
-
-
-def _resume(
-    path: Path, model: nn.Module, optimisers: list[torch.optim.Optimizer], config: TrainConfig
-) -> tuple[int, list[dict[str, Any]], dict[str, float]]:
-    if not path.is_file():
-        return 0, [], dict.fromkeys(BRANCHES, 0.0)
-    state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
-    if state["config"] != repr(config):
-        raise TrainingError(f"{path}: left by a run with other parameters; remove it to start anew")
-    model.load_state_dict(state["model"])
-    for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(kept)
-    return state["step"], state["rows"], state["totals"]

@@ -6,16 +6,16 @@ Loading executes no code.  Files are written beside their place and then moved, 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from deepmask import files
 from deepmask.config import ConfigError, ModelConfig, from_dict, to_dict
 from deepmask.geometry import Geometry
 from deepmask.model import DeepMask
@@ -27,12 +27,9 @@ class WeightsError(ValueError):
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write tensors and a JSON-able record of where they come from."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    save_file(tensors, temporary, {"deepmask": json.dumps(metadata, sort_keys=True)})
-    os.replace(temporary, path)
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, {"deepmask": json.dumps(metadata, sort_keys=True)}))
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

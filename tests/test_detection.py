@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import box_iou
 
+from deepmask.checkpoints import CheckpointError
 from deepmask.data.coco import InstanceDataset
 from deepmask.detection import rois
 from deepmask.detection.inference import detect, predict
@@ -251,7 +252,7 @@ def test_a_resumed_run_is_the_same_run(dataset, tmp_path):
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), resumed.parameters(), strict=True))
     pd.testing.assert_frame_equal(history, same)
     other = dataclasses.replace(CONFIG, lr=0.5)
-    with pytest.raises(DetectionError, match="run.pt.*other parameters"):
+    with pytest.raises(CheckpointError, match="run.pt.*other parameters"):
         trained(dataset, tmp_path / "b", other)
     seeded, _ = trained(dataset, tmp_path / "c", dataclasses.replace(config, seed=1))
     assert any(not torch.equal(p, q) for p, q in zip(whole.parameters(), seeded.parameters(), strict=True))

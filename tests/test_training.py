@@ -15,6 +15,7 @@ import torch
 from conftest import write_tiny_coco
 
 from deepmask import device as devices
+from deepmask.checkpoints import CheckpointError
 from deepmask.config import ConfigError, ModelConfig, SamplingConfig, TrainConfig
 from deepmask.data.coco import InstanceDataset
 from deepmask.data.pixels import PixelStore
@@ -67,7 +68,7 @@ def test_stopped_and_resumed_is_bit_for_bit_uninterrupted(dataset, tmp_path, opt
 
 def test_a_checkpoint_of_another_run_is_refused(dataset, tmp_path):
     run(dataset, tmp_path / "a.pt", stop_at=2)
-    with pytest.raises(TrainingError, match="a.pt.*other parameters"):
+    with pytest.raises(CheckpointError, match="a.pt.*other parameters"):
         run(dataset, tmp_path / "a.pt", dataclasses.replace(CONFIG, lr=0.5))
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import math
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from deepmask import files
 from deepmask.baseline_config import BaselineError, ForestConfig
 from deepmask.baselines import forest_trees
 from deepmask.baselines.forest_trees import Tree
@@ -271,10 +271,8 @@ def _write(path: Path, trees: list[Tree]) -> None:
     ends = np.cumsum(np.concatenate(counts)).tolist()
     for key, values in (("edgeBoundaries", [0, *ends]), ("edgeBins", bins)):
         lines.append(_sequence(f"{key}: ", values))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
-    os.replace(temporary, path)
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0))
 
 
 def _sequence(start: str, values: list) -> str:

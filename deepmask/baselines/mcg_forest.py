@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numba
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 
+from deepmask import files
 from deepmask.baseline_config import BaselineError
 
 _ARRAYS = {
@@ -70,12 +70,8 @@ class Ranking:
 
     def save(self, path: str | Path) -> None:
         """Write the arrays as .npz, whole or not at all, the same bytes for the same forest."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        with open(temporary, "wb") as file:
+        with files.replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **{name: getattr(self, name) for name in _ARRAYS})
-        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Ranking:

@@ -7,19 +7,16 @@ want the same folder take turns, so the later ones find everything there.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
-from deepmask import files, paths
+from deepmask import files, paths, processes
 from deepmask.data import archives, transfer
 from deepmask.data.sources import Source
 from deepmask.data.transfer import DownloadError
@@ -145,14 +142,9 @@ def _turn(folder: Path) -> Iterator[None]:
     """Wait until no other process fetches into `folder`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "a")
+        (folder / ".lock").touch()
     except OSError as error:
         what = f"cannot be written ({error.strerror}); name another place with DEEPMASK_DOWNLOADS"
         raise DownloadError(f"{folder}: {what}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tqdm.write(f"{folder}: another process downloads; waiting for it", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with processes.turn(folder / ".lock", "downloads"):
         yield

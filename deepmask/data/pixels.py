@@ -8,7 +8,6 @@ that has the room (`PixelStore.to`).
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -87,16 +86,13 @@ def _key(dataset: InstanceDataset) -> str:
 
 def _write(dataset: InstanceDataset, path: Path, total: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.unlink(missing_ok=True)
     free = shutil.disk_usage(path.parent).free
     if free < total:
         gigabytes = f"{total / 1e9:.1f} GB of decoded images, but {free / 1e9:.1f} GB are free"
         raise DataError(f"{path.parent}: needs {gigabytes}; make room, or set train.cut to host, which decodes anew")
-    with open(partial, "wb") as file:
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
         for image in tqdm(_decoded(dataset), total=len(dataset), desc="decode", unit="image"):
             file.write(image.data)
-    os.replace(partial, path)
 
 
 def _decoded(dataset: InstanceDataset) -> Iterator[np.ndarray]:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from deepmask import masks
+from deepmask import failures, files, masks, processes
 from deepmask.data.drawing import Scene
 
 # Of the scenes of a set; an image's id is the index of its scene + 1.
@@ -48,7 +48,8 @@ def write(
     `folder/annotations/instances_{set}.json`.  Segmentations are compressed RLEs, those of crowds uncompressed ones,
     as in COCO; `ignored` is a second key that holds the value of `iscrowd`.  `workers` is by default the number of
     cores this process may use.  The annotation files come last, so that an interrupted run is not taken for a whole
-    data set.  Raises ValueError for a size or a count that cannot be drawn.
+    data set, and two at once take turns.  Raises ValueError for a size or a count that cannot be drawn, and
+    MachineError.
     """
     if min(width, height) < 16:
         raise ValueError(f"scenes of {width} x {height} pixels are too small; make both sides at least 16")
@@ -56,26 +57,25 @@ def write(
         if not 0 <= count <= MAX_IMAGES:
             raise ValueError(f"{name}={count}: give a number of images from 0 to {MAX_IMAGES}")
     folder = Path(folder)
-    files = {name: folder / "annotations" / f"instances_{name}.json" for name in sets}
+    annotation_files = {name: folder / "annotations" / f"instances_{name}.json" for name in sets}
     for below in ("images", "annotations"):
         (folder / below).mkdir(parents=True, exist_ok=True)
-    for file in files.values():
-        file.unlink(missing_ok=True)
-    tasks = [(name, number) for name, count in sets.items() for number in range(count)]
-    write_one = partial(_write_scene, folder / "images", draw, width, height, ignored)
-    records = list(in_order(write_one, tasks, workers, "scenes" if progress else None))
-    for name, file in files.items():
-        chosen = [record for (owner, _), record in zip(tasks, records, strict=True) if owner == name]
-        content = {
-            "info": {"description": f"{description}, {name}", "version": "1.0"},
-            "licenses": [],
-            "categories": categories,
-            "images": [image for image, _ in chosen],
-            "annotations": [annotation for _, annotations in chosen for annotation in annotations],
-        }
-        partial_file = file.with_suffix(".partial")
-        partial_file.write_text(json.dumps(content, sort_keys=True, separators=(",", ":")))
-        os.replace(partial_file, file)
+    with processes.turn(folder, "draws scenes here"), failures.told():
+        for file in annotation_files.values():
+            file.unlink(missing_ok=True)
+        tasks = [(name, number) for name, count in sets.items() for number in range(count)]
+        write_one = partial(_write_scene, folder / "images", draw, width, height, ignored)
+        records = list(in_order(write_one, tasks, workers, "scenes" if progress else None))
+        for name, file in annotation_files.items():
+            chosen = [record for (owner, _), record in zip(tasks, records, strict=True) if owner == name]
+            content = {
+                "info": {"description": f"{description}, {name}", "version": "1.0"},
+                "licenses": [],
+                "categories": categories,
+                "images": [image for image, _ in chosen],
+                "annotations": [annotation for _, annotations in chosen for annotation in annotations],
+            }
+            files.write_text(file, json.dumps(content, sort_keys=True, separators=(",", ":")))
 
 
 def in_order(function: Callable, tasks: list | range, workers: int | None, label: str | None) -> Iterator:
@@ -89,8 +89,14 @@ def in_order(function: Callable, tasks: list | range, workers: int | None, label
         return
     # Fresh processes: a fork of one that runs threads (torch) may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin) as pool:
         yield from bar(pool.map(function, tasks, chunksize=CHUNK))
+
+
+def _begin() -> None:
+    """Of a process that draws."""
+    processes.end_with_parent()
+    cv2.setNumThreads(1)
 
 
 def _write_scene(
@@ -102,7 +108,8 @@ def _write_scene(
     scene = draw(index, width, height)
     image = {"id": index + 1, "file_name": f"{name}_{number:06d}.jpg", "width": width, "height": height}
     _, code = cv2.imencode(".jpg", scene.image[:, :, ::-1], JPEG)
-    (folder / image["file_name"]).write_bytes(code.tobytes())
+    with files.replacing(folder / image["file_name"]) as temporary:
+        temporary.write_bytes(code.tobytes())
     annotations = []
     for k, (category, mask, crowd) in enumerate(scene.instances):
         rle = masks.encode(mask[None])

@@ -8,7 +8,6 @@ was not.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from deepmask import checkpoints, distributed
 from deepmask import device as devices
-from deepmask import distributed
 from deepmask.data.coco import InstanceDataset
 from deepmask.detection import rois
 from deepmask.detection.model import FastRCNN, losses
@@ -94,6 +93,7 @@ def train(
     proposals: Mapping[int, Proposals],
     *,
     checkpoint: Path,
+    key: str = "",
     rank: int = 0,
     ranks: int = 1,
     stop_at: int | None = None,
@@ -101,8 +101,9 @@ def train(
     """Train `model` in place and return its history, LOOKS rows of the mean losses since the row before.
 
     `proposals`: by image id, of every image of `dataset`; `checkpoint`: where the state is kept, and a run found there
-    is resumed; `ranks`: at most the images of a batch; `stop_at`: leave after that iteration (tests).
-    Raises DetectionError on a loss that is not finite, or a checkpoint of another run.
+    is resumed; `key`: stands for what the run depends on besides the model's configuration, the checkpoint of another
+    one is refused; `ranks`: at most the images of a batch; `stop_at`: leave after that iteration (tests).
+    Raises DetectionError on a loss that is not finite, and CheckpointError.
     """
     config, device = model.config, next(model.parameters()).device
     if ranks > config.images:
@@ -112,7 +113,8 @@ def train(
     objective = distributed.wrap(Objective(model))
     trained = [p for p in model.parameters() if p.requires_grad]
     optimisers = make_optimisers(config.optimiser, trained, config.lr, config.momentum, config.weight_decay)
-    start, rows, totals = _resume(checkpoint, model, optimisers)
+    state = checkpoints.resume(checkpoint, model, optimisers, (config, key), step=0, rows=[], totals=[0.0, 0.0])
+    start, rows, totals = state["step"], state["rows"], state["totals"]
     batches = RoIBatches(dataset, proposals, config, rank, ranks)
     loader = DataLoader(batches, batch_size=None, sampler=range(start, len(batches)), num_workers=config.workers)
     ends = np.unique(np.linspace(0, len(batches), LOOKS + 1).astype(int)[1:]).tolist()
@@ -141,7 +143,7 @@ def train(
             totals = [0.0, 0.0]
             bar.set_postfix({k: f"{v:.3f}" for k, v in rows[-1].items() if k != "iteration"})
         if rank == 0 and (done % config.checkpoint_every == 0 or done == stop_at):
-            _save(checkpoint, model, optimisers, done, rows, totals)
+            checkpoints.save(checkpoint, model, optimisers, (config, key), step=done, rows=rows, totals=totals)
         if done == stop_at:
             break
     return pd.DataFrame(rows)
@@ -153,33 +155,3 @@ def learning_rate(step: int, config: DetectionConfig) -> float:
     if config.schedule == "cosine":
         return warm * (0.02 + 0.98 * (1 + math.cos(math.pi * step / config.iterations)) / 2)
     return warm * (1.0 if step < 0.75 * config.iterations else 0.1)
-
-
-def _save(
-    path: Path,
-    model: FastRCNN,
-    optimisers: list[torch.optim.Optimizer],
-    step: int,
-    rows: list[dict[str, float]],
-    totals: list[float],
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    state = {"config": repr(model.config), "step": step, "rows": rows, "totals": totals}
-    state |= {"model": model.state_dict(), "optimisers": [optimiser.state_dict() for optimiser in optimisers]}
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
-def _resume(
-    path: Path, model: FastRCNN, optimisers: list[torch.optim.Optimizer]
-) -> tuple[int, list[dict[str, float]], list[float]]:
-    if not path.is_file():
-        return 0, [], [0.0, 0.0]
-    state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
-    if state["config"] != repr(model.config):
-        raise DetectionError(f"{path}: left by a run with other parameters; remove it to start anew")
-    model.load_state_dict(state["model"])
-    for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(kept)
-    return state["step"], state["rows"], state["totals"]

@@ -46,7 +46,8 @@ def job(study: Study, config: Config, source: str, rank: int, ranks: int) -> Non
     categories = sorted(dataset.categories)
     model = _network(study, config, len(categories)).to(devices.device())
     checkpoint = study.checkpoint(name)
-    history = train(model, dataset, _read(made["train"], dataset), checkpoint=checkpoint, rank=rank, ranks=ranks)
+    key, proposals = files.digest(config.pascal, config.model, made["train"]), _read(made["train"], dataset)
+    history = train(model, dataset, proposals, checkpoint=checkpoint, key=key, rank=rank, ranks=ranks)
     if rank == 0:
         record = {"proposals": source, "detection": configs.to_dict(settings), "categories": categories}
         save_tensors(study.weights(name), model.state_dict(), record | {"images": len(dataset)})

@@ -7,7 +7,6 @@ empties it.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -27,7 +26,7 @@ KEY = "key"
 def claim(folder: Path, rank: int, *reads: Any) -> Path:
     """The scratch folder of a job that depends on `reads`: values by their repr, and Paths by their content."""
     if rank == 0:
-        key = _digest(reads)
+        key = files.digest(_code(), *reads)
         present = folder / KEY
         if not present.is_file() or present.read_text() != key:
             shutil.rmtree(folder, ignore_errors=True)
@@ -96,16 +95,6 @@ def release(folder: Path, rank: int) -> None:
         shutil.rmtree(folder)
 
 
-def _digest(reads: tuple[Any, ...]) -> str:
-    digest = hashlib.sha256(_code())
-    for value in reads:
-        digest.update(value.read_bytes() if isinstance(value, Path) else repr(value).encode())
-    return digest.hexdigest()
-
-
 @cache
-def _code() -> bytes:
-    digest = hashlib.sha256()
-    for path in sorted((REPOSITORY / "deepmask").rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.digest()
+def _code() -> str:
+    return files.digest(*sorted((REPOSITORY / "deepmask").rglob("*.py")))

@@ -48,7 +48,15 @@ def job(study: Study, config: Config, variant: str, rank: int, ranks: int) -> No
     if cuts_on_device(config.train.cut, devices.device()):
         store = distributed.first_then_others(lambda: PixelStore.open(dataset, study.pixels))
     history = train(
-        model, sampler, config.train, checkpoint=checkpoint, held_out=held_out, store=store, rank=rank, ranks=ranks
+        model,
+        sampler,
+        config.train,
+        checkpoint=checkpoint,
+        held_out=held_out,
+        store=store,
+        key=files.digest(config.data, config.geometry, config.model, config.sampling, study.trunk),
+        rank=rank,
+        ranks=ranks,
     )
     if rank == 0:
         record = {"variant": variant, "train": configs.to_dict(config.train), "images": len(dataset)}
