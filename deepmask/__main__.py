@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepmask import commands, failures
+from deepmask import commands, failures, processes
 
 JOBS = ("pretrain", "train", "propose", "edges", "ranking", "baseline", "pascal", "detection_proposals", "detection")
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
@@ -16,6 +17,8 @@ INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; user errors end in one sentence on stderr and exit status 1."""
+    if "LOCAL_RANK" in os.environ:  # before anything that takes its time to be imported
+        processes.end_with_launcher()
     for stream in (sys.stdout, sys.stderr):  # a file may have a name that the terminal cannot show
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

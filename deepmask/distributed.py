@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -44,7 +45,8 @@ def launch(arguments: Sequence[str], ranks: int) -> None:
     nodes = shlex.split(os.environ.get(NODES, "--standalone"))
     command = [sys.executable, "-m", "torch.distributed.run", *nodes, f"--nproc-per-node={ranks}"]
     command += ["-m", "deepmask", *arguments]
-    environment = {"OMP_NUM_THREADS": "1", **os.environ} if not torch.cuda.is_available() else dict(os.environ)
+    environment = {} if torch.cuda.is_available() else {"OMP_NUM_THREADS": "1"}
+    environment |= {**os.environ, processes.STARTED_BY: str(os.getpid())}
     last: list[str] = []
     with subprocess.Popen(
         command,
@@ -53,7 +55,7 @@ def launch(arguments: Sequence[str], ranks: int) -> None:
         text=True,
         errors="replace",
         env=environment,
-        preexec_fn=processes.end_with_parent,
+        preexec_fn=partial(processes.end_with, os.getpid()),
     ) as process:
         for line in process.stdout:
             print(line, end="", file=sys.stderr, flush=True)
@@ -79,8 +81,6 @@ def _reason(last: Sequence[str]) -> str:
 def process_group() -> Iterator[tuple[int, int]]:
     """(rank, ranks) of this process, as torchrun set them; (0, 1) outside torchrun."""
     ranks = int(os.environ.get("WORLD_SIZE", 1))
-    if "LOCAL_RANK" in os.environ:
-        processes.end_with_parent()
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     if ranks == 1:

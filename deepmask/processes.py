@@ -18,6 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # of file systems without locks, where nobody waits
+STARTED_BY = "DEEPMASK_STARTED_BY"  # environment of torchrun: the number of the process that waits for it
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
@@ -43,13 +44,30 @@ def turn(path: str | Path, work: str | None = None) -> Iterator[None]:
             os.close(handle)
 
 
-def end_with_parent() -> None:
-    """Have the system end this process when the one that started it dies, so that a killed job leaves none behind.
+def end_with(parent: int) -> None:
+    """Have the system end this process when `parent`, the one that started it, dies; at once if it has died already.
 
-    Linux only; elsewhere the processes of a killed job end at their next exchange with it.
+    So a killed job leaves no process behind.  Linux only; elsewhere they end at their next exchange with it.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def end_with_launcher() -> None:
+    """The same for a process that torchrun has started; `STARTED_BY` says who started torchrun."""
+    launcher = os.getppid()
+    end_with(launcher)
+    if sys.platform == "linux" and STARTED_BY in os.environ and os.environ[STARTED_BY] != _parent_of(launcher):
+        os._exit(1)
+
+
+def _parent_of(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]
+    except OSError:
+        return ""
 
 
 def _taken(handle: int, wait: bool) -> bool:

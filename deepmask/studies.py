@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,9 @@ def repro(folder: str | Path, targets: Sequence[str] = ()) -> int:
     with processes.turn(folder / BUILD / "repro.lock", "reproduces the study in this folder"):
         _mend(folder)
         return subprocess.run(
-            [sys.executable, "-m", "dvc", "repro", *targets], cwd=folder, preexec_fn=processes.end_with_parent
+            [sys.executable, "-m", "dvc", "repro", *targets],
+            cwd=folder,
+            preexec_fn=partial(processes.end_with, os.getpid()),
         ).returncode
 
 

@@ -41,6 +41,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--stress", metavar="FILE", help="run tests/faults in full and write what was counted to FILE")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: only with --stress, as it takes minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--stress"):
+        for item in items:
+            if item.get_closest_marker("full"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: make stress"))
+
+
 @pytest.fixture(scope="session")
 def stress(request: pytest.FixtureRequest) -> Stress:
     """The counts of this run; see `Stress`."""

@@ -89,13 +89,13 @@ def in_order(function: Callable, tasks: list | range, workers: int | None, label
         return
     # Fresh processes: a fork of one that runs threads (torch) may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (os.getpid(),)) as pool:
         yield from bar(pool.map(function, tasks, chunksize=CHUNK))
 
 
-def _begin() -> None:
+def _begin(parent: int) -> None:
     """Of a process that draws."""
-    processes.end_with_parent()
+    processes.end_with(parent)
     cv2.setNumThreads(1)
 
 
