@@ -5,6 +5,7 @@ No code in a file is run, and a file is written whole or not at all.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ def save(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], config: 
     """Write network, optimisers and `state`, lists and dicts of numbers, of a run with the parameters `config`."""
     optimiser_states = [optimiser.state_dict() for optimiser in optimisers]
     content = {"model": model.state_dict(), "optimisers": optimiser_states, "config": repr(config), **state}
-    with files.replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save(content, file)
+    buffer = io.BytesIO()  # torch.save hides the error of a full disk behind one of its own
+    torch.save(content, buffer)
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def resume(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], config: Any, **start: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -57,8 +58,11 @@ def launch(arguments: Sequence[str], ranks: int) -> None:
         env=environment,
         preexec_fn=partial(processes.end_with, os.getpid()),
     ) as process:
+        told = False  # by torchrun, that a process has failed; what follows is its own traceback
         for line in process.stdout:
-            print(line, end="", file=sys.stderr, flush=True)
+            told = told or "failed (exitcode: " in line
+            if not told:
+                print(line, end="", file=sys.stderr, flush=True)
             if line.strip():
                 last = [*last[-40:], line.strip()]
     if process.returncode:
@@ -67,13 +71,12 @@ def launch(arguments: Sequence[str], ranks: int) -> None:
 
 def _reason(last: Sequence[str]) -> str:
     """Why a job failed, from torchrun's last lines: what one of its processes said, or the signal that ended one."""
-    own = [line for line in last if line.startswith("deepmask ")]
-    killed = [line for line in last if "Signal " in line and " received by PID" in line]
+    own = [line for line in last if re.match(r"deepmask \w+: ", line)]
+    killed = [found[1] for line in last if (found := re.search(r"Signal \d+ \((\w+)\) received by PID", line))]
     if own:
         return own[0].partition(": ")[2]
-    if killed:
-        signal_name = killed[0].partition("(")[2].partition(")")[0]
-        return f"it was ended by {signal_name}, which the system sends when memory runs out; use fewer ranks or workers"
+    if killed:  # the last is what torchrun calls the root cause
+        return f"it was ended by {killed[-1]}, which the system sends when memory runs out; use fewer ranks or workers"
     return next((line for line in last if "Error" in line and "torch" not in line), last[-1] if last else "")
 
 

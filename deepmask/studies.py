@@ -77,11 +77,8 @@ def repro(folder: str | Path, targets: Sequence[str] = ()) -> int:
     (folder / BUILD).mkdir(parents=True, exist_ok=True)
     with processes.turn(folder / BUILD / "repro.lock", "reproduces the study in this folder"):
         _mend(folder)
-        return subprocess.run(
-            [sys.executable, "-m", "dvc", "repro", *targets],
-            cwd=folder,
-            preexec_fn=partial(processes.end_with, os.getpid()),
-        ).returncode
+        command, begin = [sys.executable, "-m", "dvc", "repro", *targets], partial(processes.end_with, os.getpid())
+        return subprocess.run(command, cwd=folder, preexec_fn=begin).returncode
 
 
 def train(

@@ -59,6 +59,14 @@ def stress(request: pytest.FixtureRequest) -> Stress:
     return request.config.stress
 
 
+@pytest.fixture(scope="session")
+def references(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Undisturbed runs of the parts of a small study (`faults/work.py`)."""
+    from work import References
+
+    return References(tmp_path_factory.mktemp("references"))
+
+
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     """Print the counts, and write them if all tests have passed."""
     counted, file = getattr(config, "stress", None), config.getoption("--stress")

@@ -5,10 +5,15 @@ With LAST the process ends itself at the LAST-th of two moments per file that ta
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import signal
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from deepmask import config as configs
@@ -36,7 +41,8 @@ def _evaluate(study: Study, params: Path, ranks: int) -> None:
 
 
 def _images(study: Study, params: Path, ranks: int) -> None:
-    _command("propose", str(study.pascal / "images"), "--method", "selectivesearch", "--out", str(study.root / "found"))
+    os.chdir(study.root)  # the paths become part of the result
+    _command("propose", "pascal/images", "--method", "selectivesearch", "--out", "found")
 
 
 def _command(*arguments: str) -> None:
@@ -72,8 +78,65 @@ def _end_at(last: int) -> None:
     os.replace = counted
 
 
+def command(part: str, folder: Path, ranks: int = 1, *last: int) -> list[str]:
+    """What starts this program."""
+    return [sys.executable, __file__, part, str(folder), str(ranks), *map(str, last)]
+
+
+def finish(start: Sequence[str]) -> str:
+    """Run a command to its end; what it said if that is an error."""
+    done = subprocess.run(start, capture_output=True, text=True)
+    return done.stderr[-3000:] if done.returncode else ""
+
+
+def state(folder: Path) -> dict[str, str]:
+    """What a study has: files, half ones too, and their checksums, but not what differs from run to run."""
+    names = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    passing = ("results/speed", ".dvc", "checkpoints")
+    kept = {name: path for name, path in names.items() if not name.startswith(passing) or name.endswith(".part")}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in kept.items()}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An undisturbed run of one part: a copy of the folder before it, what the folder holds after, and the seconds."""
+
+    before: Path
+    result: dict[str, str]
+    seconds: float
+
+
+class References:
+    """Undisturbed runs of the smoke profile, made when they are first asked for, in the folder `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.study, self._copies = root / "study", root / "before"
+        changes = ["train.checkpoint_every=1", "train.workers=1", "detection.checkpoint_every=1"]
+        studies.prepare(self.study, "smoke", changes=changes)
+        self._made: dict[str, Reference] = {}
+
+    def __call__(self, part: str) -> Reference:
+        names = list(PARTS)
+        for name in names[len(self._made) : names.index(part) + 1]:
+            copy, start = self._copies / name, time.monotonic()
+            shutil.copytree(self.study, copy)
+            said = finish(command(name, self.study))
+            assert not said, said
+            self._made[name] = Reference(copy, state(self.study), time.monotonic() - start)
+        return self._made[part]
+
+
+def main(part: str, folder: str, ranks: str, last: str | None = None) -> None:
+    """Run one part; our own errors are told in one line, any other in a traceback."""
+    if last is not None:
+        _end_at(int(last))
+    try:
+        PARTS[part](Study(Path(folder)), Path(folder, "params.yaml"), int(ranks))
+    except Exception as error:
+        if not type(error).__module__.startswith("deepmask"):
+            raise
+        sys.exit(f"{part}: {error}")
+
+
 if __name__ == "__main__":
-    part, folder, number, *moment = sys.argv[1:]
-    if moment:
-        _end_at(int(moment[0]))
-    PARTS[part](Study(Path(folder)), Path(folder, "params.yaml"), int(number))
+    main(*sys.argv[1:])
