@@ -17,6 +17,7 @@ from deepmask.report import ReportError
 
 SUMMARY = ("<!-- how close: made by `python -m deepmask readme`, do not edit -->", "<!-- end of how close -->")
 RESULTS = ("<!-- results: made by `python -m deepmask readme`, do not edit -->", "<!-- end of results -->")
+RELIABILITY = ("<!-- reliability: made by `python -m deepmask readme`, do not edit -->", "<!-- end of reliability -->")
 KINDS = {"segm": "masks", "bbox": "boxes"}
 OURS, EARLIER = ("DeepMask",), tuple(paper.METHODS.values())[:5]
 TABLES = ("table1.md", "table2.md", "detection.md", "speed.md")
@@ -52,9 +53,21 @@ def summary(study: Study) -> str:
     return "\n".join(lines) + f"\n\nOf {len(verdicts)} statements in the paper's sections 3 and 4, {counts}."
 
 
+def reliability(study: Study) -> str:
+    """Markdown: what the last `make stress` tried, in a sentence.  Raises ReportError."""
+    counts = json.loads(_read(study.result("reliability.json"), "make stress"))
+    kills, cases, faults = (int(sum(counts[area].values())) for area in ("kills", "cases", "faults"))
+    runs = ", ".join(f"{number:,} {what}" for what, number in counts["long runs"].items())
+    return (
+        f"The last `make stress`: {kills} kills survived, {cases:,} hostile or odd inputs, {faults} refusals of the machine, "
+        f"and {runs} without growth ([the counts](results/reliability.json))."
+    )
+
+
 def updated(text: str, study: Study) -> str:
     """The README with current results between its markers; raises ReportError if it has none."""
-    for (begin, end), made in ((SUMMARY, summary(study)), (RESULTS, results(study))):
+    blocks = ((SUMMARY, summary(study)), (RESULTS, results(study)), (RELIABILITY, reliability(study)))
+    for (begin, end), made in blocks:
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not found or not closed:
@@ -83,8 +96,8 @@ def _decimal(value: float) -> str:
     return f"{value:.3f}".removeprefix("0")
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, maker: str = "make repro") -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ReportError(f"{path}: not there; `make repro` writes it") from None
+        raise ReportError(f"{path}: not there; `{maker}` writes it") from None
