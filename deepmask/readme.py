@@ -58,10 +58,8 @@ def reliability(study: Study) -> str:
     counts = json.loads(_read(study.result("reliability.json"), "make stress"))
     kills, cases, faults = (int(sum(counts[area].values())) for area in ("kills", "cases", "faults"))
     runs = ", ".join(f"{number:,} {what}" for what, number in counts["long runs"].items())
-    return (
-        f"The last `make stress`: {kills} kills survived, {cases:,} hostile or odd inputs, {faults} refusals of the machine, "
-        f"and {runs} without growth ([the counts](results/reliability.json))."
-    )
+    tried = f"{kills} kills survived, {cases:,} hostile or odd inputs, {faults} refusals of the machine"
+    return f"The last `make stress`: {tried}, and {runs} without growth ([the counts](results/reliability.json))."
 
 
 def updated(text: str, study: Study) -> str:
