@@ -15,7 +15,7 @@ from deepmask.__main__ import main
 from deepmask.config import ConfigError, load
 from deepmask.notebooks import NotebookError, normalise
 from deepmask.proposals import Proposals
-from deepmask.studies import prepare
+from deepmask.studies import prepare, repro
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,6 +54,23 @@ def test_parameters_are_changed_by_name(tmp_path):
         with pytest.raises(ConfigError, match=named):
             prepare(tmp_path / "other", "smoke", changes=[change])
     assert not (tmp_path / "other" / "params.yaml").exists(), "nothing wrong is written"
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.7, 0.97, 0.999, 1.0])
+def test_half_a_lock_is_mended(tmp_path, part, capfd):
+    """DVC writes `dvc.lock` in place; each stage keeps a copy of it."""
+    folder = prepare(tmp_path / "run", "smoke")
+    keep = "test ! -e dvc.lock || cp dvc.lock _build/dvc.lock"
+    stages = {name: {"cmd": f"{keep}; echo 1 >> {name}", "outs": [name]} for name in ("first", "second")}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    assert repro(folder) == 0
+    whole = (folder / "dvc.lock").read_text()
+    (folder / "dvc.lock").write_text(whole[: int(part * len(whole))])
+    (folder / ".dvc" / "tmp" / "rwlock").write_text('{"write": {"out": {"pid": 1, "cmd": "dvc re')
+    assert repro(folder) == 0
+    assert (folder / "dvc.lock").read_text() == whole
+    assert (folder / "first").read_text() == "1\n", "stages that the copy knows are not run again"
+    assert ("left half of it" in capfd.readouterr().err) == (part < 1)
 
 
 def test_missing_data_folder_is_named(tmp_path):
