@@ -24,7 +24,6 @@ def replacing(path: str | Path) -> Iterator[Path]:
     a killed one left is overwritten by the next.  The folder is made.  An OSError, as of a full disk, names `path`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     try:
         with processes.turn(temporary):

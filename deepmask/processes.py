@@ -24,12 +24,13 @@ _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 @contextlib.contextmanager
 def turn(path: str | Path, work: str | None = None) -> Iterator[None]:
-    """Hold `path` while the block runs: a folder, or a file that is made if it is not there.
+    """Hold `path` while the block runs: a folder, or a file that is made if it is not there, with its folder.
 
     `work`: what a process does there, for the message of one that has to wait; None: it says nothing.  Raises OSError
     if the path cannot be opened.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         handle = os.open(path, os.O_RDONLY) if path.is_dir() else os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:

@@ -102,8 +102,10 @@ def train(
     if profile or data or not params.is_file():
         yield f"{prepare(folder, profile, data)}: a run folder"
     config = configs.load(params)
-    if sources.is_drawn(config.data) and not (study.scenes / config.data.val).is_file():
-        draw_scenes(study, config.data)
+    if sources.is_drawn(config.data):
+        with processes.turn(study.lock("scenes"), "draws the scenes"):
+            if not (study.scenes / config.data.val).is_file():
+                draw_scenes(study, config.data)
     images = len(splits.load(config.data, study, "train"))
     yield f"{splits.folder(config.data, study)}: {images} training images"
     if not study.trunk.is_file():

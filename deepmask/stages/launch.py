@@ -40,7 +40,6 @@ def run(name: str, job: Job, study: Study, config: Config, variant: str = "") ->
     full_name = f"{name}-{variant}" if variant else name
     with failures.told(), distributed.process_group() as (rank, ranks), contextlib.ExitStack() as stack:
         if rank == 0:
-            study.lock(full_name).parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(processes.turn(study.lock(full_name), f"runs {full_name} here"))
         distributed.barrier()
         job(study, config, variant, rank, ranks)
