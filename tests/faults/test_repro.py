@@ -29,8 +29,9 @@ def undisturbed(tmp_path_factory):
 
 
 def results(folder):
-    """The state of the study without what belongs to the folder: DVC's own, and logs of papermill."""
-    return {name: digest for name, digest in work.state(folder).items() if not name.startswith("_build")}
+    """The state of the study without the logs of papermill, and the content of dvc.lock, whose order is not fixed."""
+    kept = {name: digest for name, digest in work.state(folder).items() if not name.startswith("_build")}
+    return kept | {"dvc.lock": yaml.safe_load((folder / "dvc.lock").read_text())}
 
 
 def up_to_date(folder):
