@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 import work
+import yaml
 
 from deepmask.studies import prepare
 
