@@ -9,7 +9,7 @@ import json
 import os
 import re
 from array import array
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from reprlib import repr as shown
 from typing import Any
@@ -65,9 +65,11 @@ class Fault(ValueError):
         self.kind, self.what, self.remedy = kind, what, remedy
 
 
-def load(path: str, fault: Callable[[Finding], None]) -> dict[str, list]:
-    """The three lists of a COCO file; empty ones where `fault` was told that there is none."""
-    lists: dict[str, list] = {"categories": [], "images": [], "annotations": []}
+def load(
+    path: str, fault: Callable[[Finding], None], keys: Sequence[str] = ("categories", "images", "annotations")
+) -> dict[str, list]:
+    """These lists of a COCO file; empty ones where `fault` was told that there is none."""
+    lists: dict[str, list] = {key: [] for key in keys}
     expected = "expected COCO's instances format, an object with images, annotations and categories"
     if not os.path.isfile(path):  # a pipe would be waited for
         fault(Finding(path, "", "annotation file", "no such annotation file", "correct its path"))
