@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from reprlib import repr as shown
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -227,34 +227,37 @@ def _entries(path: Path) -> Iterator[Any]:
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
         raise ProposalError(f"{path}: neither a file nor a folder; name a file of proposals")
     try:
-        file = open(path, encoding="utf-8-sig", errors="replace")
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            yield from _decoded(file, path)
     except OSError as error:
         raise ProposalError(f"{path}: cannot read the proposals: {error.strerror}") from None
+
+
+def _decoded(file: IO[str], path: Path) -> Iterator[Any]:
     decode = json.JSONDecoder().raw_decode
-    with file:
-        text, position, index = file.read(_CHUNK).lstrip(), 1, 0
-        if not text.startswith("["):
-            raise ProposalError(f"{path}: not a COCO results file; it must be a JSON list of proposals")
-        while True:
-            separator = _SEPARATOR.match(text, position)
-            if separator[1] == "]":
-                if text[separator.end() :] or file.read(_CHUNK).strip():
-                    raise ProposalError(f"{path}: goes on after the end of the list; keep one list of proposals")
-                return
-            try:
-                if (separator[1] == ",") != (index > 0):
-                    raise ValueError
-                entry, end = decode(text, separator.end())
-            except ValueError:
-                more = file.read(max(_CHUNK, len(text)))
-                if not more:
-                    raise ProposalError(f"{path}: entry {index} is not valid JSON; is the file complete?") from None
-                text, position = text[position:] + more, 0
-                continue
-            except RecursionError:
-                raise ProposalError(f"{path}: entry {index} is nested too deeply to be a proposal") from None
-            yield entry
-            position, index = end, index + 1
+    text, position, index = file.read(_CHUNK).lstrip(), 1, 0
+    if not text.startswith("["):
+        raise ProposalError(f"{path}: not a COCO results file; it must be a JSON list of proposals")
+    while True:
+        separator = _SEPARATOR.match(text, position)
+        if separator[1] == "]":
+            if text[separator.end() :] or file.read(_CHUNK).strip():
+                raise ProposalError(f"{path}: goes on after the end of the list; keep one list of proposals")
+            return
+        try:
+            if (separator[1] == ",") != (index > 0):
+                raise ValueError
+            entry, end = decode(text, separator.end())
+        except ValueError:
+            more = file.read(max(_CHUNK, len(text)))
+            if not more:
+                raise ProposalError(f"{path}: entry {index} is not valid JSON; is the file complete?") from None
+            text, position = text[position:] + more, 0
+            continue
+        except RecursionError:
+            raise ProposalError(f"{path}: entry {index} is nested too deeply to be a proposal") from None
+        yield entry
+        position, index = end, index + 1
 
 
 def _number(entry: Any, key: str) -> float:

@@ -279,6 +279,13 @@ def test_no_image_outside_of_its_folder_is_opened(tiny_coco, name):
         dataset.image(dataset.image_ids.tolist().index(9))
 
 
+def test_a_file_that_breaks_off_with_an_error_is_named(tiny_coco):
+    train(tiny_coco).unlink()
+    train(tiny_coco).symlink_to("/proc/self/mem")  # can be opened, but not be read at its start
+    with pytest.raises(DataError, match="instances_train.json: cannot be read "):
+        read(tiny_coco)
+
+
 def test_a_missing_annotation_file_is_named(tiny_coco):
     train(tiny_coco).unlink()
     with pytest.raises(DataError, match="no such annotation file; "):

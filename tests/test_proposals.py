@@ -220,6 +220,12 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         read(tmp_path / "p.json")
 
 
+def test_a_file_that_breaks_off_with_an_error_is_named(tmp_path):
+    (tmp_path / "p.json").symlink_to("/proc/self/mem")  # can be opened, but not be read at its start
+    with pytest.raises(ProposalError, match="p.json: cannot read the proposals: "):
+        read(tmp_path / "p.json")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ProposalError, match="none.json: cannot read .* No such file"):
         read(tmp_path / "none.json")

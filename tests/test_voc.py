@@ -309,6 +309,13 @@ def test_what_is_no_file_is_not_waited_for(year, make):
         voc.convert(year)
 
 
+def test_a_file_that_breaks_off_with_an_error_is_named(year):
+    (year / "Annotations" / "000003.xml").unlink()
+    (year / "Annotations" / "000003.xml").symlink_to("/proc/self/mem")  # can be opened, but not be read at its start
+    with pytest.raises(DataError, match="000003.xml: cannot be read "):
+        voc.convert(year)
+
+
 def test_a_devkit_without_annotations_is_refused(tmp_path):
     (tmp_path / "Annotations").mkdir()
     with pytest.raises(DataError, match="names no image"):

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from deepmask import masks
-from deepmask.data.coco import DataError, unreadable
+from deepmask.data.coco import LARGEST, DataError, unreadable
 from deepmask.files import write_text
 
 # The 20 classes in VOC's order, with its supercategories; a category's id is its place here, from 1.
@@ -134,7 +134,7 @@ def _image(root: Path, name: str) -> tuple[dict, list[dict]]:
     file = root / "Annotations" / f"{name}.xml"
     tree = _parse(file)
     width, height = (_number(tree, f"size/{side}", f"{file}: image") for side in ("width", "height"))
-    if min(width, height) < 1 or width % 1 or height % 1 or width * height > masks.MOST_PIXELS:
+    if min(width, height) < 1 or width % 1 or height % 1 or width * height > LARGEST:
         raise DataError(f"{file}: image: size {width:g} x {height:g} is not possible; state it in pixels")
     width, height = int(width), int(height)
     image = {"id": int(_digits(name)), "file_name": f"{name}.jpg", "width": width, "height": height}
