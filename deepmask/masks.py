@@ -7,6 +7,7 @@ axis order and types and refuses what pycocotools would read out of bounds.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,9 @@ from pycocotools import mask as coco_mask
 
 RLE = dict[str, Any]
 
+MOST_PIXELS = 2**31 - 1  # of a mask: pycocotools counts in 32 bits
 FAR_OUTSIDE = 10  # a polygon reaching this many image sides beyond the image is an error, not an object
+LONGEST = 4_000_000  # px of a segmentation's outlines: pycocotools walks along them in fifths of a pixel
 _CHUNK = 1 << 22  # pixels that `encode` turns to column order at a time
 
 
@@ -80,11 +83,13 @@ def from_segmentation(segmentation: Any, height: int, width: int) -> RLE:
     A list of polygons [x1, y1, x2, y2, ...] in pixels is their union; a dict is an RLE whose counts are a list of run
     lengths or a compressed string.  Raises MaskError.
     """
+    if height < 1 or width < 1 or height * width > MOST_PIXELS:
+        raise MaskError(f"an image of {reprlib.repr(width)} x {reprlib.repr(height)} pixels is not possible")
     if isinstance(segmentation, Mapping):
         return _from_rle(segmentation, height, width)
     if isinstance(segmentation, Sequence) and not isinstance(segmentation, (str, bytes)):
         return _from_polygons(segmentation, height, width)
-    raise MaskError(f"a segmentation is a list of polygons or an RLE, not {segmentation!r:.40}")
+    raise MaskError(f"a segmentation is a list of polygons or an RLE, not {reprlib.repr(segmentation)}")
 
 
 def turns(rle: RLE) -> np.ndarray:
@@ -119,10 +124,9 @@ def box_iou(a: np.ndarray, b: np.ndarray, crowd: np.ndarray | None = None) -> np
 
 
 def cover(counts: list[bytes], pixels: int) -> bool:
-    """Whether each of these compressed counts stands for that many pixels; all at once, because there are thousands.
+    """Whether each of these compressed counts is that many pixels in runs of at least one, the first of at least none.
 
-    The code is that of `_runs`: the sum of the run lengths is the sum of the numbers, each times the runs that contain
-    it.
+    All at once, because there are thousands; the code is that of `_runs`.
     """
     digits = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)
     sizes = np.array([len(c) for c in counts])
@@ -138,12 +142,15 @@ def cover(counts: list[bytes], pixels: int) -> bool:
         longer = np.flatnonzero(lengths > place)
         numbers[longer] |= (digits[starts[longer] + place] & 31).astype(np.int64) << (5 * place)
     numbers -= ((digits[ends] & 16) > 0) * (np.int64(1) << (5 * lengths))
-    last = np.searchsorted(ends, np.cumsum(sizes) - 1)  # number that ends each code
-    runs = np.diff(last, prepend=-1)
-    times = (np.repeat(last, runs) - np.arange(len(ends))) // 2 + 1
-    first = last - runs + 1
-    times[first] = 1
-    return bool((np.add.reduceat(numbers * times, first) == pixels).all())
+    lengths = np.diff(np.searchsorted(ends, np.cumsum(sizes) - 1), prepend=-1)  # numbers of each code
+    first = np.cumsum(lengths) - lengths
+    place = np.arange(len(ends)) - np.repeat(first, lengths)
+    for start in (1, 2):  # every other number is the difference to the one before
+        chosen = np.flatnonzero((place >= start) & ((place - start) % 2 == 0))
+        total = np.cumsum(numbers[chosen])
+        before = np.concatenate([[0], total])[np.searchsorted(chosen, first)]  # of the codes before
+        numbers[chosen] = total - np.repeat(before, np.maximum(0, lengths - start + 1) // 2)
+    return bool((numbers >= (place > 0)).all() and (np.add.reduceat(numbers, first) == pixels).all())
 
 
 def _from_turns(turns: np.ndarray, height: int, width: int) -> RLE:
@@ -163,12 +170,12 @@ def _iou(a: Any, b: Any, crowd: np.ndarray | None) -> np.ndarray:
 def _from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
     if not polygons:
         raise MaskError("the segmentation has no polygon")
-    limit = (FAR_OUTSIDE + 1) * max(height, width)
-    outlines = []
+    limit = min((FAR_OUTSIDE + 1) * max(height, width), MOST_PIXELS // 10)
+    outlines, bound = [], 0.0
     for number, polygon in enumerate(polygons, 1):
         try:
             points = np.asarray(polygon, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # the last from an integer that no float holds
             points = None
         if points is None or points.ndim != 1:
             raise MaskError(f"polygon {number} is not a flat list of numbers x1, y1, x2, y2, ...")
@@ -176,17 +183,27 @@ def _from_polygons(polygons: Sequence[Any], height: int, width: int) -> RLE:
             raise MaskError(f"polygon {number} has an odd number of coordinates ({points.size})")
         if points.size < 6:
             raise MaskError(f"polygon {number} has {points.size // 2} points, fewer than three")
-        if not np.abs(points).max() <= limit:  # also false for NaN
+        reach = np.abs(points).max()
+        if not reach <= limit:  # also false for NaN
             raise MaskError(f"polygon {number} has a coordinate that is not finite or far outside the image")
+        bound += points.size * reach
         outlines.append(points)
+    if bound > LONGEST and sum(map(_length, outlines)) > LONGEST:
+        raise MaskError(f"the outlines of the polygons are more than {LONGEST} px long")
     rles = coco_mask.frPyObjects(outlines, height, width)
     return rles[0] if len(rles) == 1 else coco_mask.merge(rles)
+
+
+def _length(points: np.ndarray) -> float:
+    """Length of a closed outline as pycocotools walks along it, diagonals as long as sides."""
+    corners = points.reshape(-1, 2)
+    return np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum()
 
 
 def _from_rle(segmentation: Mapping[str, Any], height: int, width: int) -> RLE:
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if not isinstance(size, Sequence) or list(size) != [height, width]:
-        raise MaskError(f"the RLE's size {size} differs from the image's [{height}, {width}]")
+        raise MaskError(f"the RLE's size {reprlib.repr(size)} differs from the image's [{height}, {width}]")
     if isinstance(counts, (str, bytes)):
         counts = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
         runs = _runs(counts)
@@ -195,7 +212,10 @@ def _from_rle(segmentation: Mapping[str, Any], height: int, width: int) -> RLE:
     if runs is None or runs.min(initial=0) < 0:
         raise MaskError("the RLE's counts are malformed")
     if runs.max(initial=0) > height * width or runs.sum() != height * width:
-        raise MaskError(f"the RLE's counts sum to {runs.sum()}, not to the image's {height} x {width} pixels")
+        raise MaskError(f"the RLE's counts sum to {sum(runs.tolist())}, not to the image's {height} x {width} pixels")
+    if not runs[1:].all():  # pycocotools takes runs of no pixel for some at their place
+        ends, times = np.unique(np.cumsum(runs)[:-1], return_counts=True)
+        return _from_turns(ends[times % 2 == 1], height, width)
     if isinstance(counts, bytes):
         return {"size": [height, width], "counts": counts}
     return coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)

@@ -57,13 +57,16 @@ def annotated_ids(images: Sequence[Path], annotations: str | Path) -> list[int |
     Raises DataError if the annotation file cannot be used, has none of them, or if two of them are the same image.
     """
     faults: list[Any] = []
-    records = coco_records.load(str(annotations), faults.append)["images"]  # a list without annotations will do
+    records = coco_records.load(str(annotations), faults.append, ["images"])["images"]  # no annotations will do
     if not records:
         raise DataError(faults[0] if faults else f"{annotations}: has no images; use the one of these images")
-    try:
-        ids = {name: id for id, _, _, name in map(coco_records.image, records)}
-    except Fault as fault:
-        raise DataError(f"{annotations}: an image: {fault}; {fault.remedy}") from None
+    ids: dict[str, int] = {}
+    for number, record in enumerate(records, 1):
+        try:
+            id, _, _, name = coco_records.image(record)
+        except Fault as fault:
+            raise DataError(f"{annotations}: number {number} of images: {fault}; {fault.remedy}") from None
+        ids[name] = id
     found: list[int | None] = []
     owners: dict[int, Path] = {}
     for path in images:

@@ -10,12 +10,14 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from reprlib import repr as shown
+from typing import IO, Any, TextIO
 
 import numpy as np
 
 from deepmask import files
 from deepmask import masks as mask_ops
+from deepmask.data.coco_records import LARGEST, is_integer
 from deepmask.masks import RLE
 from deepmask.proposals import ProposalError, Proposals
 
@@ -96,8 +98,9 @@ def read(
             try:
                 image_id, score = _number(entry, "image_id"), _number(entry, "score")
                 if image_id not in collected:
-                    if type(image_id) is not int or (known is not None and image_id not in known):
-                        raise ProposalError(f"image_id {image_id} is not annotated; do the two files belong together?")
+                    if not is_integer(image_id) or (known is not None and image_id not in known):
+                        what = f"image_id {shown(image_id)} is not annotated"
+                        raise ProposalError(f"{what}; do the two files belong together?")
                     if wanted is not None and image_id not in wanted:
                         continue
                     collected[image_id] = _Columns(part)
@@ -135,7 +138,7 @@ class _Columns:
         if box is None and segmentation is None:
             raise ProposalError("has neither bbox nor segmentation; a proposal needs one of them")
         if box is not None and not (type(box) is list and len(box) == 4 and {*map(type, box)} <= {int, float}):
-            raise ProposalError(f"bbox {box!r:.60} is not [x, y, width, height] in pixels")
+            raise ProposalError(f"bbox {shown(box)} is not [x, y, width, height] in pixels")
         if (segmentation is None) == bool(self.masks) and self.indices:
             raise ProposalError("some proposals of its image have a segmentation and others do not")
         if segmentation is not None:
@@ -150,11 +153,20 @@ class _Columns:
             if None in self.boxes:
                 tight = mask_ops.boxes(self.masks).tolist()
                 self.boxes = [t if box is None else box for box, t in zip(self.boxes, tight, strict=True)]
-        boxes = np.array(self.boxes, np.float64)
-        for key, is_finite in (("bbox", np.isfinite(boxes).all(axis=1)), ("score", np.isfinite(self.scores))):
-            if not is_finite.all():
-                raise ProposalError(f"{self.path}: entry {self.indices[is_finite.argmin()]}: {key} is not finite")
-        return Proposals.ranked(image_id, self.scores, boxes, self.masks or None)
+        boxes, scores = self._numbers("bbox", self.boxes), self._numbers("score", self.scores)
+        return Proposals.ranked(image_id, scores, boxes, self.masks or None)
+
+    def _numbers(self, key: str, values: list) -> np.ndarray:
+        """One number or one list of numbers per entry, as float64; they must be finite in the 32 bits of Proposals."""
+        try:
+            numbers = np.array(values, np.float64)
+        except OverflowError:  # an integer that no float holds
+            numbers = np.array(values, object)
+        fits = (np.abs(numbers) <= LARGEST).reshape(len(values), -1).all(axis=1)
+        if not fits.all():
+            entry = self.indices[fits.argmin()]
+            raise ProposalError(f"{self.path}: entry {entry}: {key} is not finite, or too large for 32 bits")
+        return numbers
 
     def _rle(self, segmentation: Any) -> RLE:
         if type(segmentation) is not dict:
@@ -162,25 +174,30 @@ class _Columns:
         size, counts = segmentation.get("size"), segmentation.get("counts")
         if self.size is None:
             if not (type(size) is list and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
-                raise ProposalError(f"segmentation: size {size!r:.40} is not [height, width] in pixels")
+                raise ProposalError(f"segmentation: size {shown(size)} is not [height, width] in pixels")
+            if size[0] * size[1] > mask_ops.MOST_PIXELS:
+                raise ProposalError(f"segmentation: size {shown(size)} is not possible; state the image's")
             self.size = size
         if size != self.size:
-            raise ProposalError(f"segmentation: size {size} differs from {self.size} of the same image")
+            raise ProposalError(f"segmentation: size {shown(size)} differs from {self.size} of the same image")
         if type(counts) is str:
-            return {"size": self.size, "counts": counts.encode("ascii", "replace")}
+            return {"size": self.size, "counts": counts.encode("utf-8", "surrogatepass")}
         try:
             return mask_ops.from_segmentation({"size": size, "counts": counts}, *size)
         except mask_ops.MaskError as error:
             raise ProposalError(f"segmentation: {error}") from None
 
     def _check_masks(self) -> None:
-        """Damaged counts would keep pycocotools busy for ever or make it read beyond their end."""
+        """Damaged counts would keep pycocotools busy for ever or make it read beyond their end.
+
+        Runs of no pixel, of which it would make wrong boxes, are joined.
+        """
         height, width = self.size
         if mask_ops.cover([rle["counts"] for rle in self.masks], height * width):
             return
-        for index, rle in zip(self.indices, self.masks, strict=True):
+        for i, (index, rle) in enumerate(zip(self.indices, self.masks, strict=True)):
             try:
-                mask_ops.from_segmentation(rle, height, width)
+                self.masks[i] = mask_ops.from_segmentation(rle, height, width) | {"size": self.size}
             except mask_ops.MaskError as error:
                 raise ProposalError(f"{self.path}: entry {index}: segmentation: {error}") from None
 
@@ -204,31 +221,40 @@ def _shortest(values: np.ndarray) -> list:
 
 def _entries(path: Path) -> Iterator[Any]:
     """The elements of a JSON list, decoded one by one: as Python objects a whole file could exceed the memory."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise ProposalError(f"{path}: neither a file nor a folder; name a file of proposals")
     try:
-        file = open(path, encoding="utf-8", errors="replace")
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            yield from _decoded(file, path)
     except OSError as error:
         raise ProposalError(f"{path}: cannot read the proposals: {error.strerror}") from None
+
+
+def _decoded(file: IO[str], path: Path) -> Iterator[Any]:
     decode = json.JSONDecoder().raw_decode
-    with file:
-        text, position, index = file.read(_CHUNK).lstrip(), 1, 0
-        if not text.startswith("["):
-            raise ProposalError(f"{path}: not a COCO results file; it must be a JSON list of proposals")
-        while True:
-            separator = _SEPARATOR.match(text, position)
-            if separator[1] == "]":
-                return
-            try:
-                if (separator[1] == ",") != (index > 0):
-                    raise ValueError
-                entry, end = decode(text, separator.end())
-            except ValueError:
-                more = file.read(max(_CHUNK, len(text)))
-                if not more:
-                    raise ProposalError(f"{path}: entry {index} is not valid JSON; is the file complete?") from None
-                text, position = text[position:] + more, 0
-                continue
-            yield entry
-            position, index = end, index + 1
+    text, position, index = file.read(_CHUNK).lstrip(), 1, 0
+    if not text.startswith("["):
+        raise ProposalError(f"{path}: not a COCO results file; it must be a JSON list of proposals")
+    while True:
+        separator = _SEPARATOR.match(text, position)
+        if separator[1] == "]":
+            if text[separator.end() :] or file.read(_CHUNK).strip():
+                raise ProposalError(f"{path}: goes on after the end of the list; keep one list of proposals")
+            return
+        try:
+            if (separator[1] == ",") != (index > 0):
+                raise ValueError
+            entry, end = decode(text, separator.end())
+        except ValueError:
+            more = file.read(max(_CHUNK, len(text)))
+            if not more:
+                raise ProposalError(f"{path}: entry {index} is not valid JSON; is the file complete?") from None
+            text, position = text[position:] + more, 0
+            continue
+        except RecursionError:
+            raise ProposalError(f"{path}: entry {index} is nested too deeply to be a proposal") from None
+        yield entry
+        position, index = end, index + 1
 
 
 def _number(entry: Any, key: str) -> float:
@@ -236,7 +262,7 @@ def _number(entry: Any, key: str) -> float:
     if type(value) in (float, int):
         return value
     if type(entry) is not dict:
-        raise ProposalError(f"{entry!r:.40} is not an object with image_id, score, and bbox or segmentation")
+        raise ProposalError(f"{shown(entry)} is not an object with image_id, score, and bbox or segmentation")
     if key not in entry:
         raise ProposalError(f"has no {key}; every proposal needs one")
-    raise ProposalError(f"{key} {value!r:.40} is not a number")
+    raise ProposalError(f"{key} {shown(value)} is not a number")

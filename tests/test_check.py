@@ -114,6 +114,13 @@ def test_a_file_that_is_not_coco_json_does_not_hide_the_others(tiny_coco, conten
     assert report.files[str(tiny_coco / "annotations" / "instances_val.json")].images == 3
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "../images/000009.jpg"])
+def test_a_file_name_that_leads_nowhere_is_a_finding(tiny_coco, name):
+    edit(tiny_coco, lambda document: document["images"][0].update(file_name=name))
+    errors = check_folder(tiny_coco).errors
+    assert [finding.record for finding in errors] == ["image 9 of instances_train.json"]
+
+
 def test_a_folder_without_annotations_is_an_error(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         report = check_folder(folder)

@@ -203,7 +203,14 @@ def image(**changes):
         (bad_annotation(area=-1), "annotation 77: area"),
         (bad_annotation(iscrowd=2), "annotation 77: iscrowd"),
         (bad_annotation(id=900), "annotation 900: id 900 is used twice"),
-        (bad_annotation(id="77"), "annotation 77: id '77' is not an integer"),
+        (bad_annotation(id="77"), "number 9 of annotations: id '77' is not an integer"),
+        (bad_annotation(id=2**63), f"number 9 of annotations: id {2**63} is not an integer"),
+        (bad_annotation(bbox=[1, 2, 3, 10**400]), "annotation 77: bbox"),
+        (bad_annotation(bbox=[1, 2, 3, 1e39]), "annotation 77: bbox"),  # more than 32 bits hold
+        (bad_annotation(area=10**400), "annotation 77: area"),
+        (bad_annotation(iscrowd=1.0), "annotation 77: iscrowd 1.0 is not 0 or 1"),
+        (bad_annotation(iscrowd=[]), "annotation 77: iscrowd [] is not 0 or 1"),
+        (bad_annotation(segmentation=[[1, 1, 5, 1, 5, 10**400]]), "annotation 77: polygon 1 is not a flat list"),
         (bad_annotation(image_id=4.0), "annotation 77: image_id 4.0 is not an integer"),
         (without("segmentation"), "annotation 77: has no segmentation"),
         (without("iscrowd"), "annotation 77: has no iscrowd"),
@@ -212,6 +219,11 @@ def image(**changes):
         (image(width=0), "image 9: size 0 x 48"),
         (image(height="48"), "image 9: height '48' is not an integer"),
         (image(file_name=""), "image 9: file_name"),
+        (image(file_name="a\ud800.png"), "image 9: file_name 'a\\ud800.png' is not text"),
+        (image(file_name="a\0.png"), "image 9: file_name 'a\\x00.png' is not text"),
+        (image(width=2**30, height=2), f"image 9: size {2**30} x 2 is not possible"),
+        (lambda d: d["categories"][0].update(name="\ud800"), "category 1: name is not text"),
+        (lambda d: d["categories"][0].update(supercategory=[[]]), "category 1: supercategory [[]] is not text"),
         (image(id=2), "image 2: id 2 is used twice"),
         (lambda d: d["categories"][0].update(pascal="yes"), "category 1: name is not text or pascal"),
         (lambda d: d["categories"][1].update(id=1), "category 1: id 1 is used twice"),
@@ -233,6 +245,44 @@ def test_an_unsound_record_ends_in_one_sentence(tiny_coco, change, words):
 def test_a_file_that_is_not_coco_json_is_named(tiny_coco, content):
     train(tiny_coco).write_bytes(content)
     with pytest.raises(DataError, match="instances_train.json: .*; "):
+        read(tiny_coco)
+
+
+def test_a_number_of_too_many_digits_and_an_entry_nested_too_deeply_are_named(tiny_coco):
+    text = train(tiny_coco).read_text()
+    for hostile in ("9" * 5000, "[" * 5000 + "]" * 5000, "[" * 900 + "]" * 900):
+        train(tiny_coco).write_text(text.replace('"iscrowd": 0', f'"iscrowd": {hostile}', 1))
+        with pytest.raises(DataError, match="instances_train.json: ") as caught:
+            read(tiny_coco)
+        assert len(str(caught.value)) < 500
+
+
+def test_a_byte_order_mark_is_passed_over(tiny_coco):
+    train(tiny_coco).write_bytes(b"\xef\xbb\xbf" + train(tiny_coco).read_bytes())
+    assert len(read(tiny_coco)) == 5
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_not_waited_for(tiny_coco, make):
+    train(tiny_coco).unlink()
+    make(train(tiny_coco))
+    with pytest.raises(DataError, match="no such annotation file; "):
+        read(tiny_coco)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "a/../../secret.png", "/secret.png"])
+def test_no_image_outside_of_its_folder_is_opened(tiny_coco, name):
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tiny_coco / "secret.png")
+    edit(tiny_coco, image(file_name=name.replace("/secret", f"{tiny_coco}/secret") if name[0] == "/" else name))
+    dataset = read(tiny_coco)  # evaluation needs no images
+    with pytest.raises(DataError, match="image 9 of .*instances_train.json leads out of the image folder; "):
+        dataset.image(dataset.image_ids.tolist().index(9))
+
+
+def test_a_file_that_breaks_off_with_an_error_is_named(tiny_coco):
+    train(tiny_coco).unlink()
+    train(tiny_coco).symlink_to("/proc/self/mem")  # can be opened, but not be read at its start
+    with pytest.raises(DataError, match="instances_train.json: cannot be read "):
         read(tiny_coco)
 
 

@@ -145,6 +145,9 @@ def test_a_compressed_string_is_refused_or_covers_the_image(counts):
         ([None], "flat list"),
         ([[1, 1, float("nan"), 1, 5, 5]], "not finite"),
         ([[1, 1, 1e9, 1, 5, 5]], "far outside"),
+        ([[1, 1, 10**400, 1, 5, 5]], "flat list"),
+        ([[-60, -60, 60, 60] * 20_000], "outlines of the polygons are more than"),
+        ([[-60, -60, 60, 60] * 9_000] * 2, "outlines of the polygons are more than"),
         ("abc", "list of polygons"),
         (None, "list of polygons"),
         ({"size": [4, 4], "counts": [24]}, "differs"),
@@ -153,6 +156,7 @@ def test_a_compressed_string_is_refused_or_covers_the_image(counts):
         ({"size": [4, 6], "counts": []}, "malformed"),
         ({"size": [4, 6], "counts": [25, -1]}, "malformed"),
         ({"size": [4, 6], "counts": [12.0, 12.0]}, "malformed"),
+        ({"size": [4, 6], "counts": [2**62] * 5}, f"sum to {5 * 2**62}"),
         ({"size": [4, 6], "counts": [4, 4]}, "sum to 8"),
         ({"size": [4, 6], "counts": ""}, "malformed"),
         ({"size": [4, 6], "counts": "P"}, "malformed"),  # says that another character follows
@@ -163,6 +167,54 @@ def test_a_compressed_string_is_refused_or_covers_the_image(counts):
 def test_what_is_no_mask_is_refused(segmentation, words):
     with pytest.raises(MaskError, match=words):
         masks.from_segmentation(segmentation, 4, 6)
+
+
+@pytest.mark.parametrize("size", [(2**31, 1), (2**16, 2**16), (10**400, 1), (0, 5), (-2, -3)])
+def test_an_image_that_pycocotools_cannot_count_is_refused(size):
+    rows = {"size": list(size), "counts": [size[0] * size[1]]}
+    for segmentation in (rows, [rectangle(1, 1, 5, 5)]):
+        with pytest.raises(MaskError, match="not possible"):
+            masks.from_segmentation(segmentation, *size)
+
+
+def test_a_polygon_beyond_32_bits_of_a_strip_is_refused():
+    with pytest.raises(MaskError, match="far outside"):
+        masks.from_segmentation([rectangle(2e9, 0, 10, 1)], 1, 2**31 - 1)
+
+
+@few
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12).filter(any))
+def test_runs_of_no_pixel_are_joined(runs):
+    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)[None]
+    written = coco_mask.frPyObjects({"size": [1, sum(runs)], "counts": runs}, 1, sum(runs))
+    for counts in (runs, written["counts"]):
+        rle = masks.from_segmentation({"size": [1, sum(runs)], "counts": counts}, 1, sum(runs))
+        assert rle == masks.encode(pixels[None])[0]
+        assert masks.cover([rle["counts"]], sum(runs))
+    assert masks.cover([written["counts"]], sum(runs)) == all(runs[1:])
+
+
+@few
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=9), st.lists(st.integers(0, 40), min_size=1, max_size=9))
+def test_cover_takes_the_codes_whose_runs_are_lengths(hostile, sound):
+    codes = [_code(runs) for runs in (sound, hostile, sound)]
+    for runs, code in ((sound, codes[0]), (hostile, codes[1])):
+        assert masks._runs(code).tolist() == runs
+        assert masks.cover([code], sum(runs)) == (runs[0] >= 0 and all(run > 0 for run in runs[1:]))
+    assert masks.cover(codes, sum(sound)) == all(masks.cover([code], sum(sound)) for code in codes)
+
+
+def _code(runs):
+    """The compressed counts of runs, of which some may be negative, as pycocotools writes them."""
+    text = bytearray()
+    for k, run in enumerate(runs):
+        number, more = run - (runs[k - 2] if k > 2 else 0), True
+        while more:
+            digit = number & 31
+            number >>= 5
+            more = number != (-1 if digit & 16 else 0)
+            text.append(digit + 32 * more + 48)
+    return bytes(text)
 
 
 def test_masks_of_a_wrong_shape_are_refused():

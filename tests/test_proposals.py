@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -138,6 +139,7 @@ def test_a_file_read_in_pieces_is_the_same(tmp_path, proposals, monkeypatch, chu
 
 
 GOOD = entry()["segmentation"]
+NEGATIVE = "aU1O"  # runs of 1201 and -1
 DAMAGED = {
     "no score": (entry(score=...), "entry 1: has no score"),
     "no image": (entry(image_id=...), "entry 1: has no image_id"),
@@ -156,6 +158,16 @@ DAMAGED = {
     "bad counts": (entry(segmentation=GOOD | {"counts": "\x7f!"}), "entry 1: segmentation: .*counts"),
     "no counts": (entry(segmentation=GOOD | {"counts": ""}), "entry 1: segmentation: .*counts"),
     "not an object": (3, "entry 1: 3 is not an object"),
+    "huge score": (entry(score=10**400), "entry 1: score is not finite, or too large for 32 bits"),
+    "large score": (entry(score=-1e39), "entry 1: score is not finite, or too large for 32 bits"),
+    "huge box": (entry(bbox=[0, 0, 1, 10**400]), "entry 1: bbox is not finite, or too large for 32 bits"),
+    "large box": (entry(bbox=[0, 0, 1, 1e39]), "entry 1: bbox is not finite, or too large for 32 bits"),
+    "huge id": (entry(image_id=2**63), f"entry 1: image_id {2**63} is not annotated"),
+    "foreign counts": (
+        entry(segmentation=GOOD | {"counts": GOOD["counts"] + "\ud800"}),
+        "entry 1: segmentation: .*counts",
+    ),
+    "negative run": (entry(segmentation=GOOD | {"counts": NEGATIVE}), "entry 1: segmentation: .*counts"),
 }
 
 
@@ -175,11 +187,43 @@ def test_a_damaged_entry_is_named(tmp_path, name):
         (json.dumps([entry(), entry()])[:-20], "entry 1 is not valid JSON"),
         (json.dumps([entry()])[:-1], "entry 1 is not valid JSON"),
         ('[{"image_id": 1 "score": 2}]', "entry 0 is not valid JSON"),
+        ("[" * 100_000, "entry 0 is nested too deeply"),
+        ('[{"bbox":' + "[" * 5000 + "]" * 5000 + "}]", "entry 0 is nested too deeply"),
+        ("[] []", "goes on after the end of the list"),
+        (json.dumps([entry()]) * 2, "goes on after the end of the list"),
+        (
+            json.dumps([entry()] + [entry(image_id=2, segmentation={"size": [2**31, 1], "counts": [2**31]})]),
+            r"entry 1: segmentation: size \[2147483648, 1\] is not possible",
+        ),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, text, message):
     with pytest.raises(ProposalError, match=f"p.json: {message}"):
         read(results(tmp_path / "p.json", text))
+
+
+def test_runs_of_no_pixel_are_joined(tmp_path):
+    odd, plain = ({"size": [2, 3], "counts": counts} for counts in ([1, 1, 0, 2, 2], [1, 3, 2]))
+    written = coco_mask.frPyObjects(odd, 2, 3)["counts"].decode()
+    entries = [entry(segmentation=shape, bbox=...) for shape in (odd, odd | {"counts": written}, plain)]
+    found = read(results(tmp_path / "p.json", entries))[1]
+    assert found.masks[0] == found.masks[1] == found.masks[2] and len({*map(tuple, found.boxes.tolist())}) == 1
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    assert list(read(results(tmp_path / "p.json", "\ufeff" + json.dumps([entry()])))) == [1]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "p.json")
+    with pytest.raises(ProposalError, match="p.json: neither a file nor a folder"):
+        read(tmp_path / "p.json")
+
+
+def test_a_file_that_breaks_off_with_an_error_is_named(tmp_path):
+    (tmp_path / "p.json").symlink_to("/proc/self/mem")  # can be opened, but not be read at its start
+    with pytest.raises(ProposalError, match="p.json: cannot read the proposals: "):
+        read(tmp_path / "p.json")
 
 
 def test_a_missing_file_is_named(tmp_path):

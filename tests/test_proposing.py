@@ -85,7 +85,12 @@ def test_ids_are_those_of_the_annotation_file(images, tmp_path):
         annotated_ids(images[1:2], file)
     with pytest.raises(DataError, match="0.png and .*0.png are both image 30"):
         annotated_ids([images[0], tmp_path / "other/a/0.png"], file)
-    for text, words in (('{"images": []}', "instances.json"), ("{", "JSON"), ('{"images": [{"id": 1}]}', "height")):
+    for text, words in (
+        ('{"images": []}', "instances.json: has no images"),
+        ('{"annotations": []}', 'instances.json: has no list "images"'),
+        ("{", "JSON"),
+        ('{"images": [{"id": 1}]}', "number 1 of images: has no height"),
+    ):
         file.write_text(text)
         with pytest.raises(DataError, match=words):
             annotated_ids(images, file)

@@ -240,9 +240,15 @@ def box(*coordinates):
         (annotation_xml([], width="wide"), "image: size/width 'wide' is not a number"),
         (annotation_xml([], width=0), "image: size 0 x 40 is not possible"),
         (annotation_xml([], height="inf"), "image: size/height 'inf' is not a number"),
+        (annotation_xml([], width="1e308", height="1e308"), "image: size 1e+308 x 1e+308 is not possible"),
+        ("<a>" * 100_000 + "</a>" * 100_000, "image: has no size/width"),
+        (annotation_xml([("a\n" * 999, 1, 1, 9, 9, 0)]), "object 1: name 'a\\na\\na"),
         (annotation_xml([], height=1.5), "image: size 50 x 1.5 is not possible"),
-        (annotation_xml([("unicorn", 1, 1, 9, 9, 0)]), "object 1 (unicorn): not one of the 20 classes"),
-        ("<annotation><size><width>50</width><height>40</height></size><object/></annotation>", "1 (without name): "),
+        (annotation_xml([("unicorn", 1, 1, 9, 9, 0)]), "object 1: name 'unicorn' is not one of the 20 classes"),
+        (
+            "<annotation><size><width>50</width><height>40</height></size><object/></annotation>",
+            "object 1: name '' is not one",
+        ),
         (box(0, 1, 9, 9), "object 2 (cat): box 0, 1, 9, 9 is empty or not in the 50 x 40 image"),
         (box(1, 1, 51, 9), "object 2 (cat): box 1, 1, 51, 9 is empty"),
         (box(1, 1, 9, 41), "object 2 (cat): box 1, 1, 9, 41 is empty"),
@@ -262,6 +268,7 @@ def test_errors_name_file_and_object(year, content, words):
 @pytest.mark.parametrize(
     ("image", "words"),
     [
+        (Image.new("P", (30_000, 30_000)), "mask of 30000 x 30000 pixels, but"),
         (Image.new("P", (WIDTH, HEIGHT + 1)), "mask of 50 x 41 pixels, but the image is 50 x 40"),
         (Image.new("RGB", (WIDTH, HEIGHT)), "has no palette"),
         (None, "not a readable image"),
@@ -281,6 +288,8 @@ def test_errors_name_the_mask(year, image, words):
         ("000003 1\n000012 -1\n", "'000003 1' is no image name"),  # a list of one class
         ("../../secret\n", "'../../secret' is no image name"),
         ("000003\n000003\n", "000003 is listed twice"),
+        ("000003\n3\n", "3 is listed twice, first as 000003"),
+        ("x" * 9999, "xxx' is no image name"),
         ("\n", "names no image"),
     ],
 )
@@ -290,6 +299,21 @@ def test_errors_name_the_list(year, listed, words):
     with pytest.raises(DataError) as caught:
         voc.convert(year)
     assert str(caught.value).startswith(str(file)) and words in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_not_waited_for(year, make):
+    (year / "Annotations" / "000003.xml").unlink()
+    make(year / "Annotations" / "000003.xml")
+    with pytest.raises(DataError, match="000003.xml: no such annotation file; "):
+        voc.convert(year)
+
+
+def test_a_file_that_breaks_off_with_an_error_is_named(year):
+    (year / "Annotations" / "000003.xml").unlink()
+    (year / "Annotations" / "000003.xml").symlink_to("/proc/self/mem")  # can be opened, but not be read at its start
+    with pytest.raises(DataError, match="000003.xml: cannot be read "):
+        voc.convert(year)
 
 
 def test_a_devkit_without_annotations_is_refused(tmp_path):

@@ -92,7 +92,7 @@ def _image_root(folder: Path, dataset: InstanceDataset) -> Path:
     names = [dataset.file_name(i) for i in sample]
     below = sorted(Path(path, name) for path, folders, _ in os.walk(folder) for name in folders)
     candidates = [folder / "images", folder, *below]
-    return max(candidates, key=lambda root: sum((root / name).is_file() for name in names))
+    return max(candidates, key=lambda root: sum(os.path.isfile(root / name) for name in names))
 
 
 def _images(dataset: InstanceDataset) -> Iterator[Finding]:

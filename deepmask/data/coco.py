@@ -69,8 +69,15 @@ class InstanceDataset:
         return self.names[self.name_offsets[i] : self.name_offsets[i + 1]].tobytes().decode()
 
     def image(self, i: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of image i; raises DataError if it is missing, unreadable or of another size."""
-        path = self.image_root / self.file_name(i)
+        """(H, W, 3) uint8 RGB of image i.
+
+        Raises DataError if it is missing, unreadable, of another size or not below `image_root`.
+        """
+        name = self.file_name(i)
+        path = self.image_root / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            what = f"file_name {name} of image {self.image_ids[i]} of {self.source} leads out of the image folder"
+            raise DataError(Finding(str(path), "", "file name", what, "state it relative to that folder, without .."))
         pixels = read_image(path)
         height, width = (int(side) for side in self.image_sizes[i])
         if pixels.shape[:2] != (height, width):
@@ -224,7 +231,7 @@ def collect(annotation_file: str | Path, image_folder: str | Path, fault: Callab
                 take(record)
             except coco_records.Fault as error:
                 id = record.get("id") if isinstance(record, dict) else None
-                where = f"number {number} of {key}" if id is None else f"{noun} {id}"
+                where = f"{noun} {id}" if coco_records.is_integer(id) else f"number {number} of {key}"
                 fault(Finding(source, where, error.kind, error.what, error.remedy))
 
     sorted_images = np.array(sorted(sizes), np.int64)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from deepmask import masks
-from deepmask.data.coco import DataError, unreadable
+from deepmask.data.coco import LARGEST, DataError, unreadable
 from deepmask.files import write_text
 
 # The 20 classes in VOC's order, with its supercategories; a category's id is its place here, from 1.
@@ -62,11 +63,15 @@ def image_names(folder: str | Path, split: str) -> tuple[list[str], bool]:
         names = sorted(path.stem for path in file.glob("*.xml"))
     if not names:
         raise DataError(f"{file}: names no image; choose another split or folder")
-    for name, before in zip(names, [None, *names], strict=False):
+    before: dict[int, str] = {}
+    for name in names:
         if not _digits(name):
-            raise DataError(f"{file}: {name!r} is no image name such as 000001; name a split such as test or trainval")
-        if name == before:
-            raise DataError(f"{file}: {name} is listed twice; remove one of the lines")
+            what = f"{shown(name)} is no image name such as 000001"
+            raise DataError(f"{file}: {what}; name a split such as test or trainval")
+        id = int(_digits(name))
+        if id in before:
+            raise DataError(f"{file}: {name} is listed twice, first as {before[id]}; remove one of them")
+        before[id] = name
     return names, listed
 
 
@@ -129,7 +134,7 @@ def _image(root: Path, name: str) -> tuple[dict, list[dict]]:
     file = root / "Annotations" / f"{name}.xml"
     tree = _parse(file)
     width, height = (_number(tree, f"size/{side}", f"{file}: image") for side in ("width", "height"))
-    if min(width, height) < 1 or width % 1 or height % 1:
+    if min(width, height) < 1 or width % 1 or height % 1 or width * height > LARGEST:
         raise DataError(f"{file}: image: size {width:g} x {height:g} is not possible; state it in pixels")
     width, height = int(width), int(height)
     image = {"id": int(_digits(name)), "file_name": f"{name}.jpg", "width": width, "height": height}
@@ -137,9 +142,10 @@ def _image(root: Path, name: str) -> tuple[dict, list[dict]]:
     objects = []
     for number, element in enumerate(tree.findall("object"), 1):
         label = (element.findtext("name") or "").strip()
-        where = f"{file}: object {number} ({label or 'without name'})"
         if label not in IDS:
-            raise DataError(f"{where}: not one of the {len(IDS)} classes; they are {', '.join(IDS)}")
+            what = f"name {shown(label)} is not one of the {len(IDS)} classes"
+            raise DataError(f"{file}: object {number}: {what}; they are {', '.join(IDS)}")
+        where = f"{file}: object {number} ({label})"
         x0, y0, x1, y1 = box = [_number(element, f"bndbox/{c}", where) for c in ("xmin", "ymin", "xmax", "ymax")]
         if not (1 <= x0 <= x1 <= width and 1 <= y0 <= y1 <= height):
             what = f"box {', '.join(f'{c:g}' for c in box)} is empty or not in the {width} x {height} image"
@@ -178,15 +184,16 @@ def _instances(file: Path, width: int, height: int) -> np.ndarray | None:
         return None
     try:
         with Image.open(file) as image:
-            numbers = np.array(image) if image.mode in ("P", "L") else None
+            if image.mode not in ("P", "L"):
+                raise DataError(f"{file}: has no palette, so its pixels number no objects; restore VOC's own file")
+            if image.size != (width, height):  # seen before it is decoded, as it may be of any size
+                what = f"mask of {image.width} x {image.height} pixels, but the image is {width} x {height}"
+                raise DataError(f"{file}: {what}; restore VOC's own file")
+            return np.array(image)
+    except DataError:
+        raise
     except Exception as error:  # a damaged file may raise anything from within a decoder
         raise DataError(unreadable(file, error)) from None
-    if numbers is None:
-        raise DataError(f"{file}: has no palette, so its pixels number no objects; restore VOC's own file")
-    if numbers.shape != (height, width):
-        size = f"{numbers.shape[1]} x {numbers.shape[0]}"
-        raise DataError(f"{file}: mask of {size} pixels, but the image is {width} x {height}; restore VOC's own file")
-    return numbers
 
 
 def _parse(file: Path) -> Element:
@@ -199,11 +206,13 @@ def _parse(file: Path) -> Element:
     parser.StartElementHandler, parser.EndElementHandler = tree.start, tree.end
     parser.CharacterDataHandler = tree.data
     parser.StartDoctypeDeclHandler = refuse
+    if not file.is_file():  # a pipe would be waited for
+        raise DataError(f"{file}: no such annotation file; add it, or take it off the split's list")
     try:
         with open(file, "rb") as content:
             parser.ParseFile(content)
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such annotation file; add it, or take it off the split's list") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); make it readable") from None
     except DataError:
         raise
     except (expat.ExpatError, ValueError, LookupError) as error:  # the last two from encodings that expat has not
@@ -218,7 +227,7 @@ def _number(element: Element, path: str, where: str) -> float:
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        what = f"has no {path}" if text is None else f"{path} {text!r:.40} is not a number"
+        what = f"has no {path}" if text is None else f"{path} {shown(text)} is not a number"
         raise DataError(f"{where}: {what}; state it in pixels")
     return value
 
@@ -227,7 +236,7 @@ def _flag(element: Element, name: str, where: str) -> int:
     """0 or 1; 0 if it is not stated."""
     text = (element.findtext(name) or "0").strip()
     if text not in ("0", "1"):
-        raise DataError(f"{where}: {name} {text!r:.40} is neither 0 nor 1; correct it")
+        raise DataError(f"{where}: {name} {shown(text)} is neither 0 nor 1; correct it")
     return int(text)
 
 
