@@ -16,6 +16,10 @@ import pandas as pd
 from deepmask import processes
 
 
+class FileError(ValueError):
+    """A file of the study is damaged; the message names it."""
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """The place of a file that is being written, and that takes the place of `path` when the block is left.
@@ -60,9 +64,15 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
 
 
 def read_array(path: str | Path) -> np.ndarray:
-    """An array that `write_array` wrote."""
-    with np.load(path, allow_pickle=False) as content:
-        return content["array"]
+    """An array that `write_array` wrote; nothing in the file is executed.  Raises FileError if it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return content["array"]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file may raise anything from within a decoder
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FileError(f"{path}: damaged ({what}); remove it and make it again") from None
 
 
 def write_csv(path: str | Path, table: pd.DataFrame, digits: int = 4) -> None:

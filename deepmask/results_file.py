@@ -221,7 +221,7 @@ def _shortest(values: np.ndarray) -> list:
 
 def _entries(path: Path) -> Iterator[Any]:
     """The elements of a JSON list, decoded one by one: as Python objects a whole file could exceed the memory."""
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+    if path.exists() and not path.is_file():  # a pipe would be waited for
         raise ProposalError(f"{path}: neither a file nor a folder; name a file of proposals")
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as file:

@@ -78,3 +78,16 @@ def test_a_digest_sees_values_and_contents(tmp_path):
     assert before == files.digest(1, "x", tmp_path / "a") != files.digest(1, "y", tmp_path / "a")
     (tmp_path / "a").write_text("2")
     assert files.digest(1, "x", tmp_path / "a") != before
+
+
+def test_a_damaged_array_is_named_and_nothing_in_it_is_executed(tmp_path):
+    path = tmp_path / "a.npz"
+    files.write_array(path, np.arange(6.0))
+    whole = path.read_bytes()
+    np.savez(tmp_path / "objects.npz", array=np.array([{}, print], object))
+    contents = [b"", b"no array", whole[: len(whole) // 2], (tmp_path / "objects.npz").read_bytes()]
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(files.FileError, match="a.npz: damaged .*; remove it and make it again") as error:
+            files.read_array(path)
+        assert "\n" not in str(error.value)

@@ -57,7 +57,19 @@ FLOORS = [
         "detection",
     },
     {"report", "figures", "pictures", "matches", "cells", "claims", "rules", "ledger", "readme", "card"},
-    {"stages", "studies", "notebooks", "methods", "choosing", "hub", "proposing", "demo", "commands", "__main__"},
+    {
+        "stages",
+        "studies",
+        "notebooks",
+        "methods",
+        "choosing",
+        "hub",
+        "shrinking",
+        "proposing",
+        "demo",
+        "commands",
+        "__main__",
+    },
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 
