@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from deepmask import distributed, failures, files, masks, pictures, results_file
+from deepmask import distributed, files, masks, pictures, results_file
 from deepmask.data import coco_records
 from deepmask.data.coco import read_image
 from deepmask.data.coco_records import DataError, Fault
@@ -171,7 +171,7 @@ def _made(method: ProposalMethod, image: np.ndarray, path: Path) -> Proposals:
     try:
         return method(image)
     except Exception as error:  # whatever it is that one image does to a method, the others must not suffer from it
-        what = failures.sentence(error) or f"{type(error).__name__}: {error}".splitlines()[0]
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
         remedy = f"shrink it, leave it out or take another method (it has {image.shape[1]} x {image.shape[0]} pixels)"
         raise DataError(f"{path}: {method.name} fails on this image ({what}); {remedy}") from error
 
