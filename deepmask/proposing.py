@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -30,6 +31,7 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".
 SCRATCH = "unfinished"  # folder in the folder of the results
 SHOWN = 10  # proposals in the picture of an image
 LONGEST = 200  # bytes of an image's name in that of its picture; file systems take 255 in all
+DRAWN = 2000  # pixels of the longer side of a picture's image at most
 WIDEST = 5.0  # width by height of a picture, or height by width; a strip stands in an empty frame
 
 
@@ -200,12 +202,17 @@ def _short(stem: str) -> str:
 
 
 def _picture(image: np.ndarray, proposals: Proposals) -> Figure:
+    scale = min(1.0, DRAWN / max(image.shape))
+    size = [max(1, round(scale * side)) for side in image.shape[1::-1]]
+    image = image if scale == 1 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     shape = np.clip(image.shape[0] / image.shape[1], 1 / WIDEST, WIDEST)
     figure = Figure(figsize=(8, 8 * shape), layout="constrained")
     axis = figure.subplots()
     if proposals.masks is None:
         pictures.show(axis, image)
-        pictures.show_boxes(axis, proposals.boxes, pictures.colours(len(proposals)))
+        pictures.show_boxes(axis, scale * proposals.boxes, pictures.colours(len(proposals)))
     else:
-        pictures.show_masks(axis, image, [masks.decode(rle) for rle in proposals.masks])
+        whole = (masks.decode(rle).view(np.uint8) for rle in proposals.masks)  # one at a time
+        shown = (mask if scale == 1 else cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in whole)
+        pictures.show_masks(axis, image, [mask.astype(bool) for mask in shown])
     return figure

