@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from deepmask.data.coco_records import DataError
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -49,9 +51,15 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
 
 
 def read_array(path: str | Path) -> np.ndarray:
-    """An array that `write_array` wrote."""
-    with np.load(path, allow_pickle=False) as content:
-        return content["array"]
+    """An array that `write_array` wrote; nothing in the file is executed.  Raises DataError if it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return content["array"]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file may raise anything from within a decoder
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: damaged ({what}); remove it and make it again") from None
 
 
 def write_csv(path: str | Path, table: pd.DataFrame, digits: int = 4) -> None:

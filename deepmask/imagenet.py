@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
 import torch
 import torchvision
 from torch import nn
@@ -24,7 +22,11 @@ def load(name: str) -> nn.Module:
         network = getattr(torchvision.models, name)(init_weights=False)
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), assign=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as error:
+    except Exception as error:  # a damaged file may raise anything from within a decoder
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: not the weights of {name} ({what}); remove it and download it again") from None
+    for key, tensor in network.state_dict().items():
+        if tensor.dtype != torch.float32 or not torch.isfinite(tensor).all():
+            what = "values that are not finite" if tensor.dtype == torch.float32 else f"values of {tensor.dtype}"
+            raise WeightsError(f"{path}: {key} has {what}; remove it and download it again")
     return network

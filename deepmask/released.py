@@ -20,6 +20,7 @@ from deepmask.systems import SYSTEMS
 from deepmask.weights import WeightsError, load_model, load_tensors, save_tensors
 
 METHODS = ("deepmask", "deepmaskzoom")  # systems of the one network that is released
+OCTAVES = 4  # log2; a file may ask for scales within 1/16 and 16
 
 
 def path(study: Study | None = None) -> Path:
@@ -58,9 +59,19 @@ def settings(file: str | Path, otherwise: ProposeConfig | None = None) -> Propos
     if "propose" not in record:
         return otherwise or ProposeConfig()
     try:
-        return from_dict(ProposeConfig, record["propose"], f"{file}: propose")
-    except ConfigError as error:
-        raise WeightsError(str(error)) from None
+        found = from_dict(ProposeConfig, record["propose"], "propose")
+    except (ConfigError, OverflowError) as error:
+        raise WeightsError(f"{file}: its settings cannot be used: {error}") from None
+    sound = {
+        "scales": found.scales and all(abs(octave) <= OCTAVES for octave in found.scales),
+        "zoom": abs(found.zoom) <= OCTAVES,
+        "thresholds": found.thresholds and all(0 < threshold < 1 for threshold in found.thresholds),
+        "longest": found.longest > 0,
+    }
+    for key, good in sound.items():
+        if not good:
+            raise WeightsError(f"{file}: its settings cannot be used: propose: {key}: {getattr(found, key)}")
+    return found
 
 
 def load(

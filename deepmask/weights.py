@@ -18,7 +18,9 @@ from torch import Tensor
 
 from deepmask.config import ConfigError, ModelConfig, from_dict, to_dict
 from deepmask.geometry import Geometry
-from deepmask.model import DeepMask
+from deepmask.model import VGG_A, DeepMask
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)  # whose values a network holds in float32
 
 
 class WeightsError(ValueError):
@@ -36,7 +38,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the record that `save_tensors` wrote; raises WeightsError."""
+    """The tensors and the record that `save_tensors` wrote; raises WeightsError, also where a number is not finite."""
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file; train first (make repro) or pass the path of a file")
@@ -44,8 +46,11 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             metadata = json.loads((file.metadata() or {}).get("deepmask", "null"))
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:  # the last: JSON nested too deep
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+    for name, tensor in tensors.items():
+        if tensor.dtype in _FLOATS and not torch.isfinite(tensor).all():
+            raise WeightsError(f"{path}: {name} has values that are not finite; take an intact copy or train again")
     if not isinstance(metadata, dict):
         raise WeightsError(f"{path}: has no record of the network it belongs to; it was not written by this project")
     return tensors, metadata
@@ -58,12 +63,34 @@ def save_model(path: str | Path, model: DeepMask, record: Mapping[str, Any]) -> 
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> DeepMask:
-    """The network of a file written by `save_model`, in evaluation mode; raises WeightsError."""
+    """The network of a file written by `save_model`, in evaluation mode.
+
+    Its tensors decide how much is allocated: what the record claims must fit them.  Raises WeightsError.
+    """
     tensors, metadata = load_tensors(path)
     try:
         geometry = from_dict(Geometry, metadata.get("geometry"), f"{path}: geometry")
-        model = DeepMask(geometry, from_dict(ModelConfig, metadata.get("model"), f"{path}: model"))
+        config = from_dict(ModelConfig, metadata.get("model"), f"{path}: model")
+        if geometry.pools > len(VGG_A):
+            raise ConfigError(f"geometry: stride {geometry.stride} takes more pools than the {len(VGG_A)} of VGG-A")
+        if not 0 <= config.dropout <= 1:
+            raise ConfigError(f"model: dropout {config.dropout} is no probability")
+        with torch.device("meta"):  # shapes without memory
+            _compare(tensors, DeepMask(geometry, config).state_dict())
+        model = DeepMask(geometry, config)
         model.load_state_dict(tensors)
-    except (ConfigError, RuntimeError) as error:
+    except (ValueError, ArithmeticError, TypeError, RuntimeError) as error:  # of sizes that are no sizes
         raise WeightsError(f"{path}: not the weights of a DeepMask: {str(error).splitlines()[0]}") from None
     return model.to(device).eval()
+
+
+def _compare(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raises ValueError unless the tensors have the expected names and shapes and hold real numbers, at least one."""
+    for name in sorted(tensors.keys() ^ expected.keys()):
+        raise ValueError(f"{name} is {'missing' if name in expected else 'not part of it'}")
+    for name, tensor in tensors.items():
+        shape, wanted = tuple(tensor.shape), tuple(expected[name].shape)
+        if shape != wanted or not tensor.numel():
+            raise ValueError(f"{name} is {shape}, but its record asks for {wanted}")
+        if tensor.dtype not in _FLOATS:
+            raise ValueError(f"{name} is of {tensor.dtype}, not {', '.join(map(str, _FLOATS))}")

@@ -145,3 +145,48 @@ def test_an_interrupted_extraction_leaves_nothing_and_is_repeated(tmp_path, kind
     (tmp_path / "scratch/train/1.jpg").write_bytes(b"half")  # what a process leaves that was killed
     extract(archive, tmp_path / "target", tmp_path / "scratch", LIMIT)
     assert files_below(tmp_path / "target") == CONTENT
+
+
+@each_kind
+@pytest.mark.parametrize("name", ["x" * 256, "a/" * 60 + "x", "/".join(["x" * 200] * 6)])
+def test_names_that_are_too_long_are_refused(tmp_path, kind, name):
+    refuses(MAKERS[kind](tmp_path / f"a.{kind}", {"good": b"1", name: b"2"}), tmp_path, "too long a name")
+
+
+@each_kind
+def test_many_empty_members_are_more_than_expected(tmp_path, kind):
+    archive = MAKERS[kind](tmp_path / f"a.{kind}", {str(i): b"" for i in range(LIMIT // 512 + 1)})
+    refuses(archive, tmp_path, "more than the 10,000 bytes")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressions_that_inflate_without_a_limit_are_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("a", b"1")
+    refuses(tmp_path / "a.zip", tmp_path, "'a' is compressed in a way that is not read")
+
+
+@pytest.mark.parametrize("change", ["no text", "no name", "no place"])
+def test_a_damaged_directory_of_a_zip_is_refused(tmp_path, change):
+    data = bytearray(make_zip(tmp_path / "a.zip", {"name": b"1"}).read_bytes())
+    start = data.index(b"PK\1\2")
+    if change == "no text":
+        data[start + 9] |= 8  # says that names are UTF-8
+        data[start + 46] = 0xFF
+    elif change == "no name":  # what was the name is a comment now
+        data[start + 28], data[start + 32] = 0, 4
+    else:
+        end = data.index(b"PK\5\6")
+        data[end + 16 : end + 20] = (start + 100).to_bytes(4, "little")  # members begin before the file does
+    (tmp_path / "a.zip").write_bytes(data)
+    refuses(tmp_path / "a.zip", tmp_path, "a.zip")
+
+
+def test_a_negative_size_in_a_tar_is_refused(tmp_path):
+    """Python's own reader goes back by it, again and again."""
+    data = bytearray(make_tar(tmp_path / "a.tar", {"a": b"1", "b": b"2"}).read_bytes())
+    data[1024 + 124 : 1024 + 136] = b"\xff" * 10 + b"\xfc\0"  # -1024: the first member again
+    data[1024 + 148 : 1024 + 156] = b" " * 8
+    data[1024 + 148 : 1024 + 156] = b"%06o\0 " % sum(data[1024:1536])
+    (tmp_path / "a.tar").write_bytes(data)
+    refuses(tmp_path / "a.tar", tmp_path, "size below 0|damaged")

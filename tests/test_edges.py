@@ -1,6 +1,7 @@
 """The structured forest: trained trees are what OpenCV evaluates, and they find boundaries."""
 
 import gzip
+import re
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from deepmask.baselines import forest, forest_trees
+from deepmask.baselines import edges, forest, forest_trees
 from deepmask.baselines.edges import BaselineError, EdgeDetector
 from deepmask.baselines.forest import ForestConfig
 from deepmask.data.coco import InstanceDataset
@@ -189,7 +190,7 @@ def test_files_that_are_no_forest(trained, tmp_path):
         "other.yml": (b"%YAML:1.0\n---\noptions: 1\n", "not a structured forest"),
         "picture.yml.gz": (gzip.compress(b"P5 1 1 255 0"), "not a structured forest"),
         "cut.yml.gz": (packed[: len(packed) // 2], "not readable"),
-        "cut.yml": (text[:-100], "damaged"),
+        "cut.yml": (text[:-100], "no lists of numbers"),
     }
     for name, (data, message) in cases.items():
         if data is not None:
@@ -201,6 +202,51 @@ def test_files_that_are_no_forest(trained, tmp_path):
     np.testing.assert_array_equal(EdgeDetector(tmp_path / "plain.yml")(image), EdgeDetector(trained)(image))
     with pytest.raises(BaselineError, match="scales"):
         EdgeDetector(trained, (1.0, 0.0))
+
+
+def test_a_forest_whose_numbers_lead_out_of_it_never_reaches_opencv(trained, tmp_path):
+    """OpenCV looks up whatever they are, and a wrong one ends the process."""
+    text = gzip.decompress(trained.read_bytes())
+    changes = {
+        "stride is 0": (rb"stride: 2", b"stride: 0"),
+        "patchSize is 32000": (rb"patchSize: 32", b"patchSize: 32000"),
+        "numberOfTreesToEvaluate is 9 of 2": (rb"Evaluate: 2", b"Evaluate: 9"),
+        "ssFeatureSmoothingRadius is 999999": (rb"ssFeatureSmoothingRadius: 8", b"ssFeatureSmoothingRadius: 999999"),
+        "childs lead out": (rb"(childs:\s+- \[ )\d+", rb"\g<1>1000000"),
+        "childs lead out of their tree, or back": (rb"(childs:\s+- \[ )\d+", rb"\g<1>1"),
+        "childs are no lists": (rb"(childs:\s+- \[ )\d+", rb"\g<1>-5"),
+        "featureIds reach 7228": (rb"(featureIds:\s+- \[ )\d+", rb"\g<1>7228"),
+        "edgeBoundaries lead out": (rb"(edgeBoundaries: \[ )\d+", rb"\g<1>99"),
+        "edgeBoundaries do not fit": (rb"(edgeBoundaries: \[ )0,", rb"\g<1>"),
+        "edgeBins reach 256": (rb"(edgeBins: \[ )\d+", rb"\g<1>256"),
+        "edgeBins are no lists": (rb"(edgeBins: \[ )\d+", rb"\g<1>010"),  # an octal number for OpenCV
+        "thresholds are no lists": (rb"(thresholds:\s+- )\[", rb"\g<1>" + b"[" * 100_000),
+        "do not fit each other": (rb"(thresholds:\s+- \[ )[0-9.]+,", rb"\g<1>"),
+        "does not consist of": (rb"\Z", b"childs: [ 0 ]\n"),
+    }
+    for message, (old, new) in changes.items():
+        changed, count = re.subn(old, new, text, count=1)
+        assert count
+        (tmp_path / "forest.yml").write_bytes(changed)
+        with pytest.raises(BaselineError, match=f"forest.yml: not a structured forest .*{message}"):
+            EdgeDetector(tmp_path / "forest.yml")
+
+
+def test_the_form_of_opencvs_own_forest_is_read(trained, tmp_path):
+    """Its lists are in rows, without spaces, and no line of three dashes comes first."""
+    text = gzip.decompress(trained.read_bytes()).replace(b"---", b"")
+    text = re.sub(rb",\s+", b",", text).replace(b"[ ", b"[").replace(b" ]", b"]")
+    text = re.sub(rb"(edge\w+): \[(\d+),", rb"\1:\n    - [\2]\n    - [", text)
+    (tmp_path / "forest.yml").write_bytes(text)
+    image = disks(1)[0]
+    np.testing.assert_array_equal(EdgeDetector(tmp_path / "forest.yml")(image), EdgeDetector(trained)(image))
+
+
+def test_a_forest_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(edges, "_LARGEST", 1000)
+    (tmp_path / "bomb.yml.gz").write_bytes(gzip.compress(bytes(2000)))
+    with pytest.raises(BaselineError, match="bomb.yml.gz: more than 1,000 bytes"):
+        EdgeDetector(tmp_path / "bomb.yml.gz")
 
 
 def test_samples_of_bsds(tmp_path):

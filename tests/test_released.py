@@ -13,7 +13,7 @@ from deepmask.model import DeepMask
 from deepmask.paths import REPOSITORY, Study
 from deepmask.report import ReportError
 from deepmask.systems import SYSTEMS
-from deepmask.weights import WeightsError, load_model, load_tensors, save_model
+from deepmask.weights import WeightsError, load_model, load_tensors, save_model, save_tensors
 
 GEOMETRY = Geometry(patch=32, canonical=16, stride=4, mask=12, jitter=2.0, negative=6.0)
 SETTINGS = ProposeConfig(scales=(-0.5, 0.0), zoom=0.75, longest=300)
@@ -74,6 +74,31 @@ def test_the_file_says_how_it_is_used(study):
         released.load(method="mcg")
     with pytest.raises(ConfigError, match="count"):
         released.load(count=-1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scales": []},
+        {"scales": [1e9]},
+        {"scales": [float("nan")]},
+        {"scales": [10**400]},
+        {"zoom": -99.0},
+        {"thresholds": []},
+        {"thresholds": [0.0]},
+        {"thresholds": [float("nan")]},
+        {"longest": 0},
+        {"depth": 3},
+        [],
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(study, settings):
+    write(study)
+    tensors, record = load_tensors(released.path())
+    record["propose"] = record["propose"] | settings if isinstance(settings, dict) else settings
+    save_tensors(released.path(), tensors, record)
+    with pytest.raises(WeightsError, match="deepmask.safetensors: its settings cannot be used: "):
+        released.load()
 
 
 def test_values_beyond_float16_are_refused(study):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from deepmask.config import ModelConfig
+from deepmask.config import ModelConfig, to_dict
 from deepmask.geometry import Geometry
 from deepmask.model import DeepMask
 from deepmask.weights import WeightsError, load_model, load_tensors, save_model, save_tensors
@@ -65,3 +65,71 @@ def test_an_unknown_parameter_in_the_record_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="m: not the weights.*depth"):
         load_model(tmp_path / "m")
     assert json.dumps(record)  # as it stands in the file
+
+
+@pytest.mark.parametrize(
+    "section, key, value",
+    [
+        ("geometry", "stride", 0),
+        ("geometry", "stride", -4),
+        ("geometry", "patch", 0),
+        ("geometry", "patch", 32_000_000),
+        ("geometry", "mask", 0),
+        ("geometry", "mask", 10**9),
+        ("geometry", "jitter_octaves", 1e300),
+        ("geometry", "jitter", 10**400),
+        ("model", "width", 1e12),
+        ("model", "width", float("nan")),
+        ("model", "width", 1e300),
+        ("model", "rank", -1),
+        ("model", "rank", 10**12),
+        ("model", "score_hidden", [10**12, 10**12]),
+        ("model", "score_hidden", [0, 0]),
+        ("model", "dropout", 2.0),
+        ("model", "dropout", float("nan")),
+        ("model", "init", "none"),
+    ],
+)
+def test_a_record_that_does_not_fit_its_tensors_allocates_nothing(tmp_path, section, key, value):
+    model = DeepMask(GEOMETRY, CONFIG)
+    record = {"geometry": to_dict(GEOMETRY), "model": to_dict(CONFIG)}
+    record[section] = record[section] | {key: value}
+    save_tensors(tmp_path / "m", model.state_dict(), record)
+    with pytest.raises(WeightsError, match="m: not the weights of a DeepMask: ") as error:
+        load_model(tmp_path / "m")
+    assert "\n" not in str(error.value)
+
+
+def test_a_stride_beyond_the_trunk_is_refused(tmp_path):
+    """Its patches would fit the tensors, and no image the memory."""
+    geometry = Geometry(patch=2**41, canonical=16, stride=2**40, mask=12, jitter=2.0)
+    save_model(tmp_path / "m", DeepMask(geometry, CONFIG), {})
+    with pytest.raises(WeightsError, match="stride 1099511627776 takes more pools"):
+        load_model(tmp_path / "m")
+
+
+def test_tensors_of_another_kind_are_named(tmp_path):
+    model, name = DeepMask(GEOMETRY, CONFIG), "score_head.fc2.bias"
+    record = {"geometry": to_dict(GEOMETRY), "model": to_dict(CONFIG)}
+    tensors = model.state_dict()
+    changes = {
+        "is missing": {key: value for key, value in tensors.items() if key != name},
+        "is not part of it": {**tensors, name + "2": torch.zeros(1)},
+        r"is \(3,\), but its record asks for \(12,\)": {**tensors, name: torch.zeros(3)},
+        "is of torch.int32": {**tensors, name: tensors[name].int()},
+        "is of torch.complex64": {**tensors, name: tensors[name].to(torch.complex64)},
+        "has values that are not finite": {**tensors, name: tensors[name] * float("nan")},
+    }
+    for message, changed in changes.items():
+        save_tensors(tmp_path / "m", changed, record)
+        with pytest.raises(WeightsError, match=f"m: .*{name}2? {message}"):
+            load_model(tmp_path / "m")
+
+
+def test_a_record_nested_without_end_is_refused(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "m", {"deepmask": "[" * 100_000})
+    with pytest.raises(WeightsError, match="m: not a readable safetensors file"):
+        load_model(tmp_path / "m")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(WeightsError, match="folder: no such weights file"):
+        load_model(tmp_path / "folder")

@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 
 from deepmask.baseline_config import BaselineError
+from deepmask.baselines import forest_file
 
 _GZIP = b"\x1f\x8b"
-_KEYS = (b"options", b"childs", b"featureIds", b"thresholds", b"edgeBoundaries", b"edgeBins")
+_LARGEST = 1 << 28  # bytes of a forest, unpacked; OpenCV's model.yml.gz has an eighth
 _LEAST_SIDE = 32  # px; the forest looks at patches of this side
 
 
@@ -64,17 +65,21 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _read(path: Path) -> cv2.ximgproc.StructuredEdgeDetection:
     remedy = "train one (`deepmask.baselines.forest`) or use OpenCV's model.yml.gz"
+    if not path.is_file():
+        raise BaselineError(f"{path}: no such edge forest; {remedy}")
     try:
-        text = path.read_bytes()
-        if text.startswith(_GZIP):
-            text = gzip.decompress(text)
-    except FileNotFoundError:
-        raise BaselineError(f"{path}: no such edge forest; {remedy}") from None
+        with open(path, "rb") as file:
+            packed = file.read(len(_GZIP)) == _GZIP
+        with gzip.open(path) if packed else open(path, "rb") as file:
+            text = file.read(_LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise BaselineError(f"{path}: not readable ({error}); {remedy}") from None
-    # OpenCV does not survive a file of another kind
-    if not text.startswith(b"%YAML") or not all(b"\n%b:" % key in text for key in _KEYS):
-        raise BaselineError(f"{path}: not a structured forest in OpenCV's format; {remedy}")
+    if len(text) > _LARGEST:
+        raise BaselineError(f"{path}: more than {_LARGEST:,} bytes, too many for an edge forest; {remedy}")
+    try:
+        forest_file.check(text)
+    except ValueError as error:
+        raise BaselineError(f"{path}: not a structured forest in OpenCV's format: {error}; {remedy}") from None
     try:
         return cv2.ximgproc.createStructuredEdgeDetection(str(path))
     except cv2.error as error:

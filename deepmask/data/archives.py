@@ -6,6 +6,7 @@ is taken, and no more bytes than the caller expects.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -19,9 +20,23 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
+ENTRY = 512  # bytes that a member takes at least: in a tar file, and about what it takes of a disk's tables
+LONGEST, DEEPEST, WIDEST = 1000, 50, 255  # bytes of a member's name, its parts, and bytes of a part
+
 
 class ArchiveError(ValueError):
     """An archive is damaged or not harmless; the message names it, and the member."""
+
+
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,  # encrypted, or of another compression
+    ValueError,  # a name that is no text, a number that is none
+    OverflowError,
+)
 
 
 class _Member(NamedTuple):
@@ -36,9 +51,9 @@ def extract(archive: Path, target: Path, scratch: Path, limit: int) -> dict[str,
     """Put the content of a .zip or .tar file into the folder `target`; the number of files by folder of the archive.
 
     `scratch` is a folder of the same file system that is made for this, emptied before and removed after; `limit`
-    the bytes that the content may have.  Files that are there already are replaced.  Raises ArchiveError for an
-    archive that is damaged, has more than `limit`, a link or device, a name twice, or one that would lead out of
-    `target`.
+    the bytes that the content may have, where a member counts as ENTRY at least.  Files that are there already are
+    replaced.  Raises ArchiveError for an archive that is damaged, has more than `limit`, a link or device, a name
+    twice, or one that is too long or would lead out of `target`.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -47,7 +62,11 @@ def extract(archive: Path, target: Path, scratch: Path, limit: int) -> dict[str,
         target.mkdir(parents=True, exist_ok=True)
         for child in sorted(scratch.iterdir()):
             _move(child, target / child.name)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last: encrypted
+    except ArchiveError:
+        raise
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a seek to where no file can be
+            raise
         raise ArchiveError(f"{archive}: damaged, or no archive ({error}); remove it and fetch it again") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -59,15 +78,15 @@ def _write(archive: Path, folder: Path, limit: int) -> dict[str, int]:
     files: Counter[str] = Counter()
     written = 0
     with tqdm(desc=f"extract {archive.name}", unit="B", unit_scale=True, unit_divisor=1000) as bar:
-        for member in members(archive):
+        for number, member in enumerate(members(archive), 1):
             name = _harmless(archive, member)
+            if max(written + member.bytes, number * ENTRY) > limit:
+                raise ArchiveError(f"{archive}: has more than the {limit:,} bytes that are expected; fetch it again")
             path = folder / name
             if member.folder:
                 _make(archive, member, path)
                 continue
             written += member.bytes
-            if written > limit:
-                raise ArchiveError(f"{archive}: has more than the {limit:,} bytes that are expected; fetch it again")
             _make(archive, member, path.parent)
             try:
                 with open(path, "xb") as out, member.open() as content:
@@ -86,6 +105,9 @@ def _harmless(archive: Path, member: _Member) -> PurePosixPath:
     name = member.name
     if not name or name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
         raise ArchiveError(f"{archive}: member {name!r} would lead out of its folder; nothing of it is extracted")
+    parts = [os.fsencode(part) for part in name.split("/")]
+    if len(os.fsencode(name)) > LONGEST or len(parts) > DEEPEST or max(map(len, parts)) > WIDEST:
+        raise ArchiveError(f"{archive}: member {name[:40]!r}... has too long a name; nothing of it is extracted")
     if not member.plain:
         raise ArchiveError(f"{archive}: member {name!r} is neither file nor folder; nothing of it is extracted")
     return PurePosixPath(name)
@@ -102,14 +124,19 @@ def _zip(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as content:
         for info in content.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was made on Windows
-            plain = kind in (0, stat.S_IFDIR if info.is_dir() else stat.S_IFREG)
-            yield _Member(info.filename, info.is_dir(), plain, info.file_size, lambda info=info: content.open(info))
+            folder = info.filename.endswith("/")  # as `is_dir` says, which fails for an empty name
+            plain = kind in (0, stat.S_IFDIR if folder else stat.S_IFREG)
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others inflate without a limit
+                raise NotImplementedError(f"{info.filename!r} is compressed in a way that is not read")
+            yield _Member(info.filename, folder, plain, info.file_size, lambda info=info: content.open(info))
 
 
 def _tar(archive: Path) -> Iterator[_Member]:
     with tarfile.open(archive, "r:") as content:  # not compressed: its members are no larger than the file
         for info in content:
             plain = info.isdir() or (info.isreg() and not info.issparse())
+            if info.size < 0:
+                raise tarfile.ReadError(f"{info.name!r} has a size below 0")
             yield _Member(info.name, info.isdir(), plain, info.size, lambda info=info: content.extractfile(info))
 
 

@@ -7,6 +7,8 @@ would copy objects page by page.  Polygons become run-length codes when the file
 
 from __future__ import annotations
 
+import os
+import stat
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from deepmask import masks
 from deepmask.data import coco_records
@@ -23,6 +25,9 @@ from deepmask.masks import RLE
 
 LARGEST = 500_000_000  # pixels of an image: 1.5 GB in memory
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is lower, and a warning
+Image.init()
+_RASTERS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP", "AVIF")  # Pillow 11 lacks the last
+FORMATS = tuple(name for name in _RASTERS if name in Image.OPEN)  # Pillow starts other programs for some of the rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +152,14 @@ class InstanceDataset:
 def read_image(path: str | Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an image file: gray repeated, alpha dropped, the upper 8 of 16 bits kept.
 
-    Annotations are in pixels as stored, so an EXIF orientation is not applied.  Raises DataError.
+    Annotations are in pixels as stored, so an EXIF orientation is not applied; of several frames the first is read.
+    Raises DataError, also for anything but a regular file of one of FORMATS: a pipe would be waited for.
     """
     try:
-        with Image.open(path) as image:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            remedy = "give the file of an image instead"
+            raise DataError(Finding(str(path), "", "unreadable image", "a folder or a device, no file", remedy))
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > LARGEST:
                 what = f"{image.width} x {image.height} pixels, more than the {LARGEST} that are read"
                 raise DataError(Finding(str(path), "", "image size", what, "shrink it or cut it into parts"))
@@ -163,6 +172,13 @@ def read_image(path: str | Path) -> np.ndarray:
     except FileNotFoundError:
         remedy = "add it, or correct the image folder or its file_name"
         raise DataError(Finding(str(path), "", "missing image", "no such image file", remedy)) from None
+    except UnidentifiedImageError:
+        what = f"not a readable image (of no format that is read: {', '.join(FORMATS)})"
+        remedy = "replace the file by an intact copy, or convert it"
+        raise DataError(Finding(str(path), "", "unreadable image", what, remedy)) from None
+    except MemoryError:
+        what = "there is not enough memory for its pixels"
+        raise DataError(Finding(str(path), "", "image size", what, "free some, or shrink the image")) from None
     except DataError:
         raise
     except Exception as error:  # a damaged file may raise anything from within a decoder
