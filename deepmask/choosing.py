@@ -15,7 +15,8 @@ from deepmask.config import Config
 from deepmask.data import sources
 from deepmask.paths import Study
 from deepmask.proposals import ProposalMethod
-from deepmask.systems import SYSTEMS
+from deepmask.shrinking import Shrinking
+from deepmask.systems import CLASSICAL, SYSTEMS
 
 RELEASED = "released"  # as --weights
 UNTRAINED = "selectivesearch"  # needs neither weights nor a forest
@@ -51,13 +52,19 @@ def choose(
 
 
 def find(key: str, study: Study, config: Config, count: int = 1000) -> Chosen:
-    """A method of a study by its key; the released weights stand in for a DeepMask that the study has not trained."""
+    """A method of a study by its key; the released weights stand in for a DeepMask that the study has not trained.
+
+    Images larger than `propose.longest` are shrunk for every method.
+    """
     if key in released.METHODS and not study.weights("deepmask").is_file() and released.path().is_file():
         why = (
             f"{SYSTEMS[key].name} with the released weights, trained on drawn scenes: {study.root} has none of its own"
         )
         return Chosen(released.load(method=key, count=count), [key, count, released.path()], why)
-    return Chosen(methods.load(key, study, config, count), methods.reads(key, study, config, count))
+    method, reads = methods.load(key, study, config, count), methods.reads(key, study, config, count)
+    if key in CLASSICAL:
+        return Chosen(Shrinking(method, config.propose.longest), [*reads, config.propose.longest])
+    return Chosen(method, reads)
 
 
 def _default(study: Study, params: Path, profile: str | None, count: int) -> Chosen:

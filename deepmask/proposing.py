@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from deepmask.stages import sharing
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # taken from a folder
 SCRATCH = "unfinished"  # folder in the folder of the results
 SHOWN = 10  # proposals in the picture of an image
+LONGEST = 200  # bytes of an image's name in that of its picture; file systems take 255 in all
 WIDEST = 5.0  # width by height of a picture, or height by width; a strip stands in an empty frame
 
 
@@ -44,7 +46,7 @@ def find_images(arguments: Sequence[str | Path], out: str | Path) -> list[Path]:
             raise DataError(f"{argument}: no file matches; give image files, folders of images or patterns")
         for path in map(Path, matches or [argument]):
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-            inside = [p for p in inside if p == path or Path(out).resolve() not in p.resolve().parents]
+            inside = [p for p in inside if p == path or _real(out) not in _real(p).parents]
             if not inside:
                 raise DataError(f"{path}: no image below this folder; known are {', '.join(sorted(SUFFIXES))}")
             found.update(dict.fromkeys(inside))
@@ -95,8 +97,9 @@ def propose_files(
     proposals-00000.json, proposals-05000.json and so on; images.json, their names and sizes in COCO's format, so that
     pycocotools loads both; and a picture of the best of each of the first `drawn`.  Images are numbered from 1 unless
     `ids` gives their ids.  `reads`: values, and Paths of files, that the proposals depend on (`sharing.claim`); what
-    an interrupted run with the same ones has finished is not made again.  Images that cannot be read have no
-    proposals: each is named in a line, and a DataError tells their number when all others are done.
+    an interrupted run with the same ones has finished is not made again.  Images that cannot be read, or that the
+    method fails on, have no proposals: each is named in a line, and a DataError tells their number when all others are
+    done.
     """
     scratch = sharing.claim(folder / SCRATCH, rank, method.name, *reads)
     ids = range(1, len(images) + 1) if ids is None else ids
@@ -106,7 +109,7 @@ def propose_files(
         output = folder / ("proposals.json" if len(images) <= chunk else f"proposals-{start:05d}.json")
         pieces = [scratch / f"{ids[i]}-{_digest(images[i])}.json" for i in part]
         for i in distributed.progress(part[rank::ranks], rank, desc=f"propose {output.stem}", unit="image"):
-            picture = folder / f"{ids[i]}-{images[i].stem}.png" if i < drawn else None
+            picture = folder / f"{ids[i]}-{_short(images[i].stem)}.png" if i < drawn else None
             _propose(method, images[i], ids[i], pieces[i - start], picture)
         distributed.barrier()
         if rank == 0:
@@ -148,10 +151,10 @@ def _propose(method: ProposalMethod, path: Path, id: int | None, piece: Path, pi
         if id is None:
             raise DataError(f"{path}: not among the annotated images; leave it out, or add it to the annotation file")
         image = read_image(path)
+        made = _made(method, image, path).of(id)
     except DataError as error:
         record = {"said": str(error)}
     else:
-        made = method(image).of(id)
         results_file.write(piece, [made])
         record = {"id": id, "file_name": str(path), "width": image.shape[1], "height": image.shape[0]}
         if picture:
@@ -161,6 +164,15 @@ def _propose(method: ProposalMethod, path: Path, id: int | None, piece: Path, pi
     files.write_text(_record(piece), json.dumps(record))
 
 
+def _made(method: ProposalMethod, image: np.ndarray, path: Path) -> Proposals:
+    try:
+        return method(image)
+    except Exception as error:  # whatever it is that one image does to a method, the others must not suffer from it
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        remedy = f"shrink it, leave it out or take another method (it has {image.shape[1]} x {image.shape[0]} pixels)"
+        raise DataError(f"{path}: {method.name} fails on this image ({what}); {remedy}") from error
+
+
 def _record(piece: Path) -> Path:
     return piece.with_suffix(".record")
 
@@ -168,8 +180,20 @@ def _record(piece: Path) -> Path:
 def _digest(path: Path) -> str:
     """Another one if the file is another or has changed."""
     state = path.stat() if path.is_file() else None
-    content = f"{path.resolve()} {state and (state.st_size, state.st_mtime_ns)}"
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+    content = f"{_real(path)} {state and (state.st_size, state.st_mtime_ns)}"
+    return hashlib.sha256(os.fsencode(content)).hexdigest()[:12]
+
+
+def _real(path: str | Path) -> Path:
+    """Without links; `Path.resolve` fails where a link leads to itself."""
+    return Path(os.path.realpath(path))
+
+
+def _short(stem: str) -> str:
+    """The start of a name that leaves room for what is put before and after it."""
+    while len(os.fsencode(stem)) > LONGEST:
+        stem = stem[:-1]
+    return stem
 
 
 def _picture(image: np.ndarray, proposals: Proposals) -> Figure:

@@ -160,6 +160,38 @@ def test_an_image_that_cannot_be_used_is_named(tiny_coco, dataset):
     assert len(read(tiny_coco)) == 5  # images are only opened when they are asked for
 
 
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    for path in (tmp_path / "pipe.png", tmp_path / "folder.png", Path("/dev/zero")):
+        with pytest.raises(DataError, match=f"{path}: a folder or a device, no file; "):
+            read_image(path)
+
+
+def test_formats_for_which_pillow_starts_another_program_are_refused(tmp_path, monkeypatch):
+    def start(*arguments, **_):
+        raise AssertionError(f"started {arguments}")
+
+    monkeypatch.setattr("subprocess.Popen", start)
+    monkeypatch.setattr("PIL.EpsImagePlugin.has_ghostscript", lambda: True)
+    text = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    for name in ("a.eps", "a.png"):
+        (tmp_path / name).write_bytes(text)
+        with pytest.raises(DataError, match=f"{name}: not a readable image .of no format that is read: .*PNG"):
+            read_image(tmp_path / name)
+
+
+def test_an_image_without_enough_memory_says_so(tmp_path, monkeypatch):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+
+    def convert(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "convert", convert)
+    with pytest.raises(DataError, match="a.png: there is not enough memory for its pixels; free some"):
+        read_image(tmp_path / "a.png")
+
+
 def test_a_data_error_survives_a_worker():
     error = pickle.loads(pickle.dumps(DataError("file: annotation 3: wrong; mend it")))
     assert str(error) == "file: annotation 3: wrong; mend it"

@@ -678,6 +678,22 @@ def test_imagenet_weights_are_those_of_the_file(table, content, tmp_path, monkey
         imagenet.load("vgg11")
 
 
+def test_imagenet_weights_that_are_no_numbers_are_named(table, content, tmp_path, monkeypatch):
+    download.download(table["vgg11"], **QUICK)
+    monkeypatch.setattr(imagenet.torchvision.models, "vgg11", small_vgg)
+    file, state = sources.weights_file("vgg11"), small_vgg().state_dict()
+    key = next(iter(state))
+    for changed, message in ((state[key] * float("nan"), "not finite"), (state[key].double(), "torch.float64")):
+        torch.save(state | {key: changed}, file)
+        with pytest.raises(WeightsError, match=f"{file.name}: {key} has values .*{message}"):
+            imagenet.load("vgg11")
+    torch.save(state, file, _use_new_zipfile_serialization=False)
+    data = file.read_bytes()
+    file.write_bytes(data.replace(key.encode(), b"\xe1" * len(key)))  # no text
+    with pytest.raises(WeightsError, match=f"{file.name}: not the weights of vgg11 .*utf-8"):
+        imagenet.load("vgg11")
+
+
 def test_the_place_of_downloads(monkeypatch, tmp_path):
     assert paths.downloads() == ROOT / "downloads"
     monkeypatch.setenv("DEEPMASK_DOWNLOADS", str(tmp_path))

@@ -189,3 +189,40 @@ def test_folders_of_proposals_are_scored_as_one(tiny_coco, tmp_path, capsys):
     (tmp_path / "none").mkdir()
     with pytest.raises(ProposalError, match="none: no file proposals"):
         results_file.read(tmp_path / "none")
+
+
+class Failing(Brightest):
+    """Brightest, but without memory for images of 12 rows."""
+
+    def __call__(self, image):
+        if len(image) == 12:
+            raise MemoryError("no room for\nso many")
+        return super().__call__(image)
+
+
+def test_an_image_that_the_method_fails_on_does_not_cost_the_others_theirs(images, tmp_path):
+    lines = []
+    with pytest.raises(DataError, match="1 of 7 images have no proposals"):
+        for line in propose_files(Failing(), images, tmp_path / "out", drawn=0):
+            lines.append(line)
+    said = [line for line in lines if str(images[3]) in line]
+    assert len(said) == 1 and "brightest fails on this image (MemoryError: no room for)" in said[0]
+    assert "12 x 12 pixels" in said[0] and "\n" not in said[0]
+    assert list(results_file.read(tmp_path / "out")) == [1, 2, 3, 5, 6, 7]
+
+
+def test_any_name_that_a_file_can_have_is_an_images(images, tmp_path):
+    folder = tmp_path / "named"
+    folder.mkdir()
+    names = ["x" * 251 + ".png", "é" * 125 + ".png", os.fsdecode(b"\xff\xfe.png"), "a\nb.png", "-rf.png", "'$(x)'.png"]
+    for name in names:
+        (folder / name).write_bytes(images[0].read_bytes())
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    found = find_images([folder], tmp_path / "out")
+    assert {path.name for path in found} == {*names, "loop.png"}
+    with pytest.raises(DataError, match="1 of 7 images"):
+        list(propose_files(Brightest(), found, tmp_path / "out", drawn=9))
+    assert len(results_file.read(tmp_path / "out")) == 6
+    assert len(list((tmp_path / "out").glob("*.png"))) == 6
+    records = json.loads((tmp_path / "out/images.json").read_text())["images"]
+    assert {record["file_name"] for record in records} == {str(folder / name) for name in names}

@@ -80,13 +80,14 @@ def _write(archive: Path, folder: Path, limit: int) -> dict[str, int]:
     with tqdm(desc=f"extract {archive.name}", unit="B", unit_scale=True, unit_divisor=1000) as bar:
         for number, member in enumerate(members(archive), 1):
             name = _harmless(archive, member)
-            if max(written + member.bytes, number * ENTRY) > limit:
+            size = 0 if member.folder else member.bytes
+            if max(written + size, number * ENTRY) > limit:
                 raise ArchiveError(f"{archive}: has more than the {limit:,} bytes that are expected; fetch it again")
             path = folder / name
             if member.folder:
                 _make(archive, member, path)
                 continue
-            written += member.bytes
+            written += size
             _make(archive, member, path.parent)
             try:
                 with open(path, "xb") as out, member.open() as content:
