@@ -227,7 +227,7 @@ TARGETS = {
     "image": Target(images, passes(read_image, DataError), instrumented=("PIL",)),
     "imagenet weights": Target(_imagenet_weights, _imagenet, ".pth", slow=4),
     "ranking": Target(lambda: [written(lambda path: ranking().save(path))], passes(_rank, BaselineError), ".npz"),
-    "tar": Target(_tars, _archive, ".tar"),
+    "tar": Target(_tars, _archive, ".tar", slow=4),
     "tensors": Target(_tensors, passes(weights.load_tensors, WeightsError)),
     "weights": Target(_network, passes(released.load, WeightsError), slow=10),
     "zip": Target(lambda: [zip_file(), zip_file(method=zipfile.ZIP_STORED)], _archive, ".zip"),
