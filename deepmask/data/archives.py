@@ -35,7 +35,7 @@ _DAMAGE = (
     EOFError,
     RuntimeError,  # encrypted, or of another compression
     ValueError,  # a name that is no text, a number that is none
-    OverflowError,
+    OverflowError,  # a size that no file can have
 )
 
 
@@ -136,8 +136,6 @@ def _tar(archive: Path) -> Iterator[_Member]:
     with tarfile.open(archive, "r:") as content:  # not compressed: its members are no larger than the file
         for info in content:
             plain = info.isdir() or (info.isreg() and not info.issparse())
-            if info.size < 0:
-                raise tarfile.ReadError(f"{info.name!r} has a size below 0")
             yield _Member(info.name, info.isdir(), plain, info.size, lambda info=info: content.extractfile(info))
 
 

@@ -223,12 +223,12 @@ def _arrays() -> list[bytes]:
 cv2.setNumThreads(1)
 TARGETS = {
     "array": Target(_arrays, passes(files.read_array, DataError), ".npz"),
-    "forest": Target(lambda: [forest()], passes(_detect, BaselineError), ".yml", slow=20),
-    "image": Target(images, passes(read_image, DataError), instrumented=("PIL",)),
-    "imagenet weights": Target(_imagenet_weights, _imagenet, ".pth", slow=4),
+    "forest": Target(lambda: [forest()], passes(_detect, BaselineError), ".yml", slow=4),
+    "image": Target(images, passes(read_image, DataError)),
+    "imagenet weights": Target(_imagenet_weights, _imagenet, ".pth"),
     "ranking": Target(lambda: [written(lambda path: ranking().save(path))], passes(_rank, BaselineError), ".npz"),
     "tar": Target(_tars, _archive, ".tar", slow=4),
     "tensors": Target(_tensors, passes(weights.load_tensors, WeightsError)),
-    "weights": Target(_network, passes(released.load, WeightsError), slow=10),
-    "zip": Target(lambda: [zip_file(), zip_file(method=zipfile.ZIP_STORED)], _archive, ".zip"),
+    "weights": Target(_network, passes(released.load, WeightsError), slow=4),
+    "zip": Target(lambda: [zip_file(), zip_file(method=zipfile.ZIP_STORED)], _archive, ".zip", slow=4),
 }
