@@ -20,6 +20,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deepmask import distributed, files, masks, pictures, results_file
+from deepmask.baseline_config import BaselineError
 from deepmask.data import coco_records
 from deepmask.data.coco import read_image
 from deepmask.data.coco_records import DataError, Fault
@@ -167,6 +168,8 @@ def _propose(method: ProposalMethod, path: Path, id: int | None, piece: Path, pi
 def _made(method: ProposalMethod, image: np.ndarray, path: Path) -> Proposals:
     try:
         return method(image)
+    except BaselineError:  # of its settings or its files: it would fail on every image
+        raise
     except Exception as error:  # whatever it is that one image does to a method, the others must not suffer from it
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         remedy = f"shrink it, leave it out or take another method (it has {image.shape[1]} x {image.shape[0]} pixels)"

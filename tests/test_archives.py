@@ -190,3 +190,11 @@ def test_a_negative_size_in_a_tar_is_refused(tmp_path):
     data[1024 + 148 : 1024 + 156] = b"%06o\0 " % sum(data[1024:1536])
     (tmp_path / "a.tar").write_bytes(data)
     refuses(tmp_path / "a.tar", tmp_path, "twice|damaged")
+
+
+def test_a_line_break_in_a_name_breaks_no_message(tmp_path):
+    data = bytearray(make_zip(tmp_path / "a.zip", {"a\nb": b"1" * 700}).read_bytes())
+    size = data.index(b"PK\1\2") + 24
+    data[size : size + 2] = (701).to_bytes(2, "little")
+    (tmp_path / "a.zip").write_bytes(data)
+    refuses(tmp_path / "a.zip", tmp_path, r"'a\\nb' ends too early")

@@ -93,7 +93,7 @@ def _write(archive: Path, folder: Path, limit: int) -> dict[str, int]:
                 with open(path, "xb") as out, member.open() as content:
                     shutil.copyfileobj(content, out, 1 << 20)
                     if out.tell() != member.bytes:
-                        raise EOFError(f"{member.name} ends too early")
+                        raise EOFError(f"{member.name!r} ends too early")
             except FileExistsError:
                 raise ArchiveError(f"{archive}: has {member.name!r} twice; fetch it again") from None
             files[name.parent.as_posix()] += 1
