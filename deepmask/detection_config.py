@@ -7,6 +7,21 @@ trained on PASCAL VOC 2007, whose result with SelectiveSearch is the one that th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+from deepmask.bounds import (
+    Count,
+    Momentum,
+    NotNegative,
+    Optimiser,
+    Positive,
+    Precision,
+    Rising,
+    Seed,
+    Share,
+    Some,
+    Whole,
+)
 
 SOURCES = ("selectivesearch", "deepmask")  # of the proposals of Figure 5, by their key
 
@@ -19,37 +34,39 @@ class DetectionError(ValueError):
 class DetectionConfig:
     """Fast R-CNN: network, training, and what is kept of its output."""
 
-    trunk: str = "study"  # "vgg16": ImageNet weights, published; "study": what the networks of the study start from
-    frozen: int = 0  # first convolutions that are not trained; published: 4 of 13, which are generic
-    shorter: int = 240  # px that the shorter side of an image is scaled to; published: 600
-    longer: int = 1000  # px that the longer side does not exceed; published: 1000
-    pooling: str = "max"  # of features in a cell of an RoI; published: "max"; "align": bilinear samples
-    pooled: int = 7  # cells along a side of an RoI; published: 7
-    hidden: tuple[int, int] = (256, 256)  # published: (4096, 4096), from ImageNet too
-    dropout: float = 0.5  # after each hidden layer; published: .5
+    # "vgg16": ImageNet weights, published; "study": what the networks of the study start from
+    trunk: Literal["study", "vgg16"] = "study"
+    frozen: Whole = 0  # first convolutions that are not trained; published: 4 of 13, which are generic
+    shorter: Count = 240  # px that the shorter side of an image is scaled to; published: 600
+    longer: Count = 1000  # px that the longer side does not exceed; published: 1000
+    pooling: Literal["max", "align"] = "max"  # of features in a cell of an RoI, as published; or bilinear samples
+    pooled: Count = 7  # cells along a side of an RoI; published: 7
+    hidden: tuple[Count, Count] = (256, 256)  # published: (4096, 4096), from ImageNet too
+    dropout: Share = 0.5  # after each hidden layer; published: .5
 
-    proposals: int = 2000  # of a training image, at most; published: about 2000
-    images: int = 2  # in a batch; published: 2
-    rois: int = 128  # in a batch; published: 128
-    foreground: float = 0.25  # of the RoIs; published: .25
-    foreground_iou: float = 0.5  # with an object, at least; published: .5
-    background_iou: tuple[float, float] = (0.1, 0.5)  # from, below; published: .1, .5, for the hard ones
-    iterations: int = 400  # published: 40000
-    optimiser: str = "muon"  # published: "sgd"
-    lr: float = 0.001  # published: .001
-    momentum: float = 0.9  # published: .9
-    weight_decay: float = 0.0005  # published: .0005
-    schedule: str = "cosine"  # published: "step", a tenth of the rate in the last quarter
-    warmup: int = 20  # iterations of linear warm-up; published: none
-    checkpoint_every: int = 200  # iterations
-    workers: int = 0  # loader processes per rank
-    precision: str = "auto"  # "auto": bf16 where the processor has it natively, else fp32
-    seed: int = 0
+    proposals: Count = 2000  # of a training image, at most; published: about 2000
+    images: Count = 2  # in a batch; published: 2
+    rois: Count = 128  # in a batch; published: 128
+    foreground: Share = 0.25  # of the RoIs; published: .25
+    foreground_iou: Share = 0.5  # with an object, at least; published: .5
+    background_iou: Rising[tuple[Share, Share]] = (0.1, 0.5)  # from, below; published: .1, .5, for the hard ones
+    iterations: Count = 400  # published: 40000
+    optimiser: Optimiser = "muon"  # published: "sgd"
+    lr: Positive = 0.001  # published: .001
+    momentum: Momentum = 0.9  # published: .9
+    weight_decay: NotNegative = 0.0005  # published: .0005
+    schedule: Literal["cosine", "step"] = "cosine"  # published: "step", a tenth of the rate in the last quarter
+    warmup: Whole = 20  # iterations of linear warm-up; published: none
+    checkpoint_every: Count = 200  # iterations
+    workers: Whole = 0  # loader processes per rank
+    precision: Precision = "auto"  # "auto": bf16 where the processor has it natively, else fp32
+    seed: Seed = 0
 
-    counts: tuple[int, ...] = (10, 20, 50, 100, 200, 500, 1000, 2000)  # proposals of a test image; Figure 5: 10 to 2000
-    nms: float = 0.3  # IoU above which the worse detection of a class is dropped; published: .3
-    score: float = 0.05  # detections score above; published: .05
-    detections: int = 100  # of an image, at most; published: 100
+    # proposals of a test image; Figure 5: 10 to 2000
+    counts: Rising[Some[Count]] = (10, 20, 50, 100, 200, 500, 1000, 2000)
+    nms: NotNegative = 0.3  # IoU above which the worse detection of a class is dropped; published: .3
+    score: Share = 0.05  # detections score above; published: .05
+    detections: Count = 100  # of an image, at most; published: 100
 
     def __post_init__(self) -> None:
         for name, known in {

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+
+from deepmask.bounds import Count, NotNegative, Octave, Whole, Within
 
 _LEAST_SIDE = 1e-3  # pixels; an empty box has a canonical position too
 
@@ -23,15 +26,15 @@ class Geometry:
     (14, 4)
     """
 
-    patch: int = 224  # side of the network's input; paper: 224
-    canonical: int = 128  # larger side of a centred object in its canonical patch; paper: 128
-    stride: int = 16  # patch pixels between neighbouring cells, two to the number of pools; paper: 16
-    mask: int = 56  # side of the predicted mask before upsampling; paper: 56
-    jitter: float = 16.0  # largest shift of a positive, patch pixels; paper: 16
-    jitter_octaves: float = 0.25  # largest scale jitter of a positive, log2; paper: 1/4
-    negative: float = 32.0  # least shift of a negative from every positive, patch pixels; paper: 32
-    negative_octaves: float = 1.0  # or least difference of scale, log2; paper: 1
-    context: int = 0  # patch pixels of image around a training patch that only the trunk sees; paper: none said
+    patch: Count = 224  # side of the network's input; paper: 224
+    canonical: Count = 128  # larger side of a centred object in its canonical patch; paper: 128
+    stride: Count = 16  # patch pixels between neighbouring cells, two to the number of pools; paper: 16
+    mask: Count = 56  # side of the predicted mask before upsampling; paper: 56
+    jitter: NotNegative = 16.0  # largest shift of a positive, patch pixels; paper: 16
+    jitter_octaves: Annotated[Octave, Within(0)] = 0.25  # largest scale jitter of a positive, log2; paper: 1/4
+    negative: NotNegative = 32.0  # least shift of a negative from every positive, patch pixels; paper: 32
+    negative_octaves: NotNegative = 1.0  # or least difference of scale, log2; paper: 1
+    context: Whole = 0  # patch pixels of image around a training patch that only the trunk sees; paper: none said
 
     def __post_init__(self) -> None:
         if self.patch % self.stride or self.context % self.stride:

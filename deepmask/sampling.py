@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from deepmask.config import SamplingConfig
+from deepmask.config import ConfigError, SamplingConfig
 from deepmask.data.coco import DataError, InstanceDataset
 from deepmask.geometry import Geometry
 from deepmask.model import GRAY
@@ -159,7 +159,7 @@ class PatchBatches(Dataset):
 
     Even steps are mask batches: windows (n, 3, window, window) uint8, target (n, patch, patch) bool.  Odd steps are
     score batches: target (n,) bool, the labels.  n is `batch / ranks`.  With `mask_negatives`, half of each mask batch
-    are negatives with empty targets.
+    are negatives with empty targets.  Raises ConfigError if the ranks cannot share a batch.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class PatchBatches(Dataset):
         mask_negatives: bool = False,
     ) -> None:
         if batch % (2 * ranks):
-            raise ValueError(f"train.batch {batch} must be a multiple of twice the number of ranks ({ranks})")
+            raise ConfigError(f"train.batch {batch} must be a multiple of twice the number of ranks ({ranks})")
         self.sampler, self.steps, self.batch, self.rank, self.ranks = sampler, steps, batch, rank, ranks
         self.mask_negatives = mask_negatives
 

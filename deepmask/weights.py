@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepmask import files
 from deepmask.config import ConfigError, ModelConfig, from_dict, to_dict
@@ -79,6 +79,17 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> DeepMask
     except (ValueError, ArithmeticError, TypeError, RuntimeError) as error:  # of sizes that are no sizes
         raise WeightsError(f"{path}: not the weights of a DeepMask: {str(error).splitlines()[0]}") from None
     return model.to(device).eval()
+
+
+def load_into(module: nn.Module, path: str | Path) -> None:
+    """Load a file of `save_tensors` into a part of a network, such as its trunk; raises WeightsError."""
+    try:
+        module.load_state_dict(load_tensors(path)[0])
+    except RuntimeError as error:
+        what = " ".join(str(error).split())
+        raise WeightsError(
+            f"{path}: not the weights of this {type(module).__name__} ({what:.200}); make it again"
+        ) from None
 
 
 def _compare(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -21,7 +21,9 @@ SECTIONS = {field.name for field in dataclasses.fields(Config)} - {"ranks"}  # h
 # A module may import from its own floor and from those below it.
 FLOORS = [
     {
+        "bounds",
         "geometry",
+        "params_file",
         "runs",
         "masks",
         "config",

@@ -28,7 +28,7 @@ from deepmask import files
 from deepmask.baseline_config import BaselineError, ForestConfig
 from deepmask.baselines import forest_trees
 from deepmask.baselines.forest_trees import Tree
-from deepmask.data.coco import InstanceDataset
+from deepmask.data.coco import FORMATS, InstanceDataset
 
 Sample = tuple[np.ndarray, list[np.ndarray]]
 
@@ -72,7 +72,7 @@ def bsds_samples(folder: str | Path, split: str = "train") -> LazySamples:
     def load(path: Path) -> Sample:
         truth = root / "data" / "groundTruth" / split / f"{path.stem}.mat"
         try:
-            with Image.open(path) as file:
+            with Image.open(path, formats=FORMATS) as file:
                 image = np.asarray(file.convert("RGB"))
             cells = scipy.io.loadmat(truth)["groundTruth"][0]
             return image, [cell["Segmentation"][0, 0].astype(np.int32) for cell in cells]

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from deepmask import masks
-from deepmask.data.coco import DataError, Finding, InstanceDataset, collect, unreadable
+from deepmask.data.coco import FORMATS, DataError, Finding, InstanceDataset, collect, unreadable
 
 SHOWN = 20  # findings of one kind that are written out
 OUTSIDE = 0.5  # px that a box may reach beyond the image; COCO's own are rounded
@@ -100,7 +100,7 @@ def _images(dataset: InstanceDataset) -> Iterator[Finding]:
         path = dataset.image_root / dataset.file_name(i)
         try:
             dataset.image(i)
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 image.verify()  # finds wrong checksums that decoding passes over
         except DataError as error:
             finding = error.finding

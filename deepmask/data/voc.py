@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from deepmask import masks
-from deepmask.data.coco import LARGEST, DataError, unreadable
+from deepmask.data.coco import FORMATS, LARGEST, DataError, unreadable
 from deepmask.files import write_text
 
 # The 20 classes in VOC's order, with its supercategories; a category's id is its place here, from 1.
@@ -183,7 +183,7 @@ def _instances(file: Path, width: int, height: int) -> np.ndarray | None:
     if not file.is_file():
         return None
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if image.mode not in ("P", "L"):
                 raise DataError(f"{file}: has no palette, so its pixels number no objects; restore VOC's own file")
             if image.size != (width, height):  # seen before it is decoded, as it may be of any size

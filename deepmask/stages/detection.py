@@ -25,7 +25,7 @@ from deepmask.paths import Study
 from deepmask.proposals import Proposals
 from deepmask.stages import detection_proposals as proposing
 from deepmask.stages import launch, sharing
-from deepmask.weights import load_tensors, save_tensors
+from deepmask.weights import load_into, save_tensors
 
 
 def run(study: Study, params: str | Path, profile: str | None, source: str, ranks: int = 0) -> None:
@@ -83,7 +83,7 @@ def _network(study: Study, config: Config, classes: int) -> FastRCNN:
     if config.detection.trunk == "vgg16":
         return FastRCNN.on_vgg16(imagenet.load("vgg16"), classes, config.detection)
     trunk = Trunk(config.model.width, config.geometry.pools)
-    trunk.load_state_dict(load_tensors(study.trunk)[0])
+    load_into(trunk, study.trunk)
     return FastRCNN.on_trunk(trunk, config.geometry.stride, classes, config.detection)
 
 

@@ -20,7 +20,7 @@ from deepmask.stages import launch
 from deepmask.systems import trains_on_seen_only, variant_config
 from deepmask.training import train
 from deepmask.validation import HeldOut
-from deepmask.weights import load_tensors, save_model
+from deepmask.weights import load_into, save_model
 
 
 def run(study: Study, params: str | Path, profile: str | None, variant: str, ranks: int = 0) -> None:
@@ -37,7 +37,7 @@ def job(study: Study, config: Config, variant: str, rank: int, ranks: int) -> No
         dataset = dataset.with_categories(groups["seen"])
     torch.manual_seed(config.train.seed)
     model = DeepMask(config.geometry, config.model)
-    model.trunk.load_state_dict(load_tensors(study.trunk)[0])
+    load_into(model.trunk, study.trunk)
     model.to(devices.device())
     sampler = PatchSampler(dataset, config.geometry, config.sampling, config.train.seed)
     held_out = None

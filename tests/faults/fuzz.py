@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MODULES = ("fuzz_text", "fuzz_binary")  # each has a dict TARGETS: name -> Target
+MODULES = ("fuzz_text", "fuzz_binary", "fuzz_parameters")  # each has a dict TARGETS: name -> Target
 
 
 @dataclass(frozen=True)
