@@ -41,20 +41,6 @@ def encode(masks: np.ndarray) -> list[RLE]:
     return rles
 
 
-def encode_at(patches: np.ndarray, corners: np.ndarray, height: int, width: int) -> list[RLE]:
-    """The N RLEs, of size (height, width), of masks that are empty outside a patch.
-
-    `patches`: (N, h, w) bool; `corners`: (N, 2) int x, y of their top left pixels, which may lie outside the image.
-    The same as `encode` of the pasted masks, without ever making them: only the columns of a patch are looked at.
-    """
-    import torch  # here, because evaluation does without
-
-    from deepmask import runs
-
-    corners = torch.from_numpy(np.asarray(corners, np.int64))
-    return runs.of_patches(torch.from_numpy(patches), corners, height, width).rles()
-
-
 def encode_regions(labels: np.ndarray, members: np.ndarray) -> list[RLE]:
     """The P RLEs of unions of regions: (H, W) int `labels` from 0 to S - 1, and (P, S) bool `members`.
 

@@ -79,17 +79,6 @@ class Turns:
         return none.scatter_add(0, self.mask[::2], self.pixel[1::2] - self.pixel[::2]).cpu().numpy()
 
 
-def of_patches(patches: Tensor, corners: Tensor, height: int, width: int) -> Turns:
-    """The turns of masks that are empty outside a patch.
-
-    `patches`: (N, h, w) bool; `corners`: (N, 2) int64 x, y of their top left pixels, which may lie outside the image.
-    """
-    inside = F.pad(patches.transpose(1, 2), (1, 1))
-    mask, column, row = (inside[..., 1:] != inside[..., :-1]).nonzero().unbind(1)
-    x, y = (corners[mask] + torch.stack([column, row], dim=1)).unbind(1)
-    return _clipped(mask, x, y, len(patches), height, width)
-
-
 def of_logits(logits: Tensor, corners: Tensor, sides: Tensor, height: int, width: int) -> Turns:
     """The turns of masks that are the pixels above 0 of interpolated logits, and empty outside a square patch.
 

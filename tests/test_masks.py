@@ -43,20 +43,6 @@ def test_encode_takes_any_layout_and_any_nonzero_value_and_works_in_pieces(stack
 
 
 @few
-@given(stacks, st.data())
-def test_encode_at_is_encode_of_the_pasted_patches(patches, data):
-    n, h, w = patches.shape
-    height, width = data.draw(st.tuples(*[st.integers(1, 12)] * 2))
-    corners = data.draw(arrays(np.int64, (n, 2), elements=st.integers(-12, 14)))
-    pasted = np.zeros((n, height, width), bool)
-    for mask, patch, (x, y) in zip(pasted, patches, corners, strict=True):
-        canvas = np.zeros((height + 40, width + 40), bool)
-        canvas[20 + y : 20 + y + h, 20 + x : 20 + x + w] = patch
-        mask[:] = canvas[20 : 20 + height, 20 : 20 + width]
-    assert masks.encode_at(patches, corners, height, width) == masks.encode(pasted)
-
-
-@few
 @given(stacks)
 def test_areas_and_boxes_are_those_of_the_pixels(stack):
     rles = masks.encode(stack)
