@@ -56,7 +56,7 @@ class ProposeConfig:
     count: Count = 1000  # proposals per image; paper: up to 1000
     thresholds: Some[Inner] = (0.2, 0.3, 0.4, 0.5, 0.6)  # candidates; one is chosen on tuning images
     tuning_count: Count = 300  # proposals per tuning image while choosing; enough for the order of thresholds
-    longest: Count = 1280  # px; an image with a longer side is shrunk to it for the network; twice COCO's longest
+    longest: Count = 1280  # px; an image with a longer side is shrunk to it; twice COCO's longest
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,10 @@ def summary(study: Study) -> str:
 
 
 def reliability(study: Study) -> str:
-    """Markdown: what the last `make stress` tried, in a sentence.  Raises ReportError."""
-    counts = json.loads(_read(study.result("reliability.json"), "make stress"))
+    """Markdown: what the last `make stress` tried, in a sentence."""
+    if not study.result("reliability.json").is_file():
+        return "`make stress` has not been run yet."
+    counts = json.loads(_read(study.result("reliability.json")))
     kills, cases, faults = (int(sum(counts[area].values())) for area in ("kills", "cases", "faults"))
     runs = ", ".join(f"{number:,} {what}" for what, number in counts["long runs"].items())
     tried = f"{kills} kills survived, {cases:,} hostile or odd inputs, {faults} refusals of the machine"
@@ -94,8 +96,8 @@ def _decimal(value: float) -> str:
     return f"{value:.3f}".removeprefix("0")
 
 
-def _read(path: Path, maker: str = "make repro") -> str:
+def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ReportError(f"{path}: not there; `{maker}` writes it") from None
+        raise ReportError(f"{path}: not there; `make repro` writes it") from None
