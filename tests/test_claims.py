@@ -94,7 +94,7 @@ def test_the_ledger_is_written_as_text_and_as_data(tmp_path):
     assert json.loads(data)[0]["verdict"] == FAILS
 
 
-PLACES = (readme.SUMMARY, readme.RESULTS)
+PLACES = (readme.SUMMARY, readme.RESULTS, readme.RELIABILITY)
 
 
 def test_the_readme_shows_the_files_and_nothing_else_changes(tmp_path):
@@ -116,6 +116,16 @@ def test_the_readme_shows_the_files_and_nothing_else_changes(tmp_path):
     assert "between" in text
     assert "table table1.md" in text and "- S (4): 1; R." in text
     assert "| DeepMask, masks | .250 (.126) |" in text and "| best earlier method, boxes | .500 (.126) |" in text
+    assert "`make stress` has not been run" in text
+    counts = {
+        "kills": {"train": 2, "dvc": 3},
+        "cases": {"zip": 1000},
+        "faults": {"disks": 4},
+        "long runs": {"calls": 1200},
+    }
+    write_text(study.result("reliability.json"), json.dumps(counts))
+    assert "5 kills survived, 1,000 hostile or odd inputs, 4 refusals of the machine" in readme.updated(text, study)
+    assert "and 1,200 calls without growth" in readme.updated(text, study)
     assert "Of 2 statements in the paper's sections 3 and 4, 1 hold here, 1 do not, 0 cannot" in text
     path.write_text("no place")
     with pytest.raises(report.ReportError, match="no place for results"):
