@@ -22,6 +22,7 @@ from deepmask import runs
 from deepmask.masks import RLE
 from deepmask.model import GRAY, DeepMask
 from deepmask.proposals import Proposals
+from deepmask.weights import WeightsError
 
 CHUNK = {"cpu": 1 << 22, "cuda": 1 << 25}  # interpolated logits that pasting holds at a time; each costs 10 bytes
 _LEAST_SIDE = 1  # a scaled image never shrinks below one pixel
@@ -73,23 +74,32 @@ class DensePass:
 
     @torch.no_grad()
     def scores(self) -> list[np.ndarray]:
-        """Per scale the score logits (rows, cols) float32 of all cells."""
+        """Per scale the score logits (rows, cols) float32 of all cells; raises WeightsError if one is not finite."""
         with devices.autocast(self._dtype, self._device):
             maps = [self.model.score_head.dense(x).float() for x in self.features]
-        flat = torch.cat([x.flatten() for x in maps]).cpu()  # in one piece: a GPU is waited for once
+        flat = _finite(torch.cat([x.flatten() for x in maps]).cpu())  # in one piece: a GPU is waited for once
         return [part.view(x.shape).numpy() for part, x in zip(flat.split([x.numel() for x in maps]), maps, strict=True)]
 
     @torch.no_grad()
     def mask_logits(self, cells: Cells) -> Tensor:
-        """Mask logits (N, mask, mask) float32 of the given cells."""
+        """Mask logits (N, mask, mask) float32 of the given cells; raises WeightsError if one is not finite."""
         index = torch.from_numpy(np.stack([cells.scale, cells.row, cells.col])).to(self._device)
         with devices.autocast(self._dtype, self._device):
-            return self.model.mask_head.at(self.features, *index).float()
+            return _finite(self.model.mask_head.at(self.features, *index).float())
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """The same logits; raises WeightsError if one is not finite, which ranks no cell and cuts no mask."""
+    if not torch.isfinite(logits).all():
+        raise WeightsError("the network's scores or masks are not finite: its weights are damaged; load them anew")
+    return logits
 
 
 def resized(pixels: Tensor, scale: float) -> Tensor:
     """(1, 3, H, W) uint8 pixels at another scale, anti-aliased bilinear, at least one pixel by one."""
     size = [max(_LEAST_SIDE, math.floor(side * scale + 0.5)) for side in pixels.shape[-2:]]
+    if size == [1, 1]:  # of separate planes PyTorch makes no single pixel
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
     if pixels.device.type == "cpu":
         return F.interpolate(pixels, size, mode="bilinear", antialias=True)
     return _resized_float(pixels, size)

@@ -48,6 +48,7 @@ def evaluate_file(
     and a `summary` under "bbox" and, if the file has masks, under "segm".  Raises ProposalError, DataError and
     EvaluationError.
     """
+    _check(small, large, images)
     dataset, proposals, recalls = _recalls(path, annotations, max_count, images)
     return {
         "images": len(dataset),
@@ -73,6 +74,7 @@ def table(
 
     Columns: method, kind, images, objects, then "AR@10", "AR@10 low", "AR@10 high" and so on.
     """
+    _check(small, large, images)
     rows = []
     for name, path in paths.items():
         dataset, _, recalls = _recalls(path, annotations, 1000, images)
@@ -85,6 +87,13 @@ def table(
                 row |= {metric: found.value, f"{metric} low": found.low, f"{metric} high": found.high}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _check(small: float, large: float, images: int | None) -> None:
+    if not 0 <= small <= large:  # also false for NaN
+        raise EvaluationError(f"small {small:g} and large {large:g} are no bounds: 0 <= small <= large")
+    if images is not None and images < 1:
+        raise EvaluationError(f"images is {images}; score at least 1, or leave it out for all of them")
 
 
 def _recalls(
