@@ -89,6 +89,8 @@ class Ascending:
 
 Count = Annotated[int, Within(1, MOST)]
 Whole = Annotated[int, Within(0, MOST)]
+Images = Annotated[int, Within(1, 10**6)]  # that are drawn for one set
+Side = Annotated[int, Within(16, MOST)]  # px of a drawn scene
 Seed = Annotated[int, Within(0, 2**63 - 1)]  # NumPy's generators take none below, PyTorch's none far above
 Real = Annotated[float, Within()]
 Positive = Annotated[float, Within(0, inside=True)]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from deepmask.baseline_config import BaselinesConfig, EdgesConfig
-from deepmask.bounds import Count, Inner, NotNegative, Octave, Seed, Some, Whole
+from deepmask.bounds import Count, Images, Inner, NotNegative, Octave, Seed, Side, Some, Whole
 from deepmask.detection_config import DetectionConfig
 from deepmask.geometry import Geometry
 from deepmask.params_file import ConfigError, read_params, shown
@@ -41,9 +41,9 @@ class DataConfig:
     seen: tuple[str, ...] = ()  # category names DeepMask20 trains on; empty: those that are PASCAL's (paper: 20)
     reported_images: Count = 200  # first images of val by ascending id; paper: 5000
     tuning_images: Whole = 50  # last images of val by ascending id, never reported on; paper: "a subset of val"
-    train_images: Count = 3000  # drawn scenes to train on; paper: about 80,000 photographs
-    width: Count = 320  # pixels of a drawn scene; COCO photographs: mostly 640
-    height: Count = 240  # pixels of a drawn scene; COCO photographs: mostly 480
+    train_images: Images = 3000  # drawn scenes to train on; paper: about 80,000 photographs
+    width: Side = 320  # pixels of a drawn scene; COCO photographs: mostly 640
+    height: Side = 240  # pixels of a drawn scene; COCO photographs: mostly 480
     seed: Seed = 0  # of the drawn scenes
 
 
@@ -65,8 +65,8 @@ class PascalConfig:
 
     root: str | None = None  # a VOCdevkit folder; null: what `download` names, or scenes drawn in PASCAL's place
     download: Literal["voc2007"] | None = None  # "voc2007": the paper's second data set, downloaded; null: draw scenes
-    images: Count = 80  # drawn to test on; VOC 2007: 4952
-    train_images: Count = 200  # drawn, for the detector alone; VOC 2007 trainval: 5011
+    images: Images = 80  # drawn to test on; VOC 2007: 4952
+    train_images: Images = 200  # drawn, for the detector alone; VOC 2007 trainval: 5011
     seed: Seed = 0  # of the drawn scenes
     threshold: Inner | None = None  # probability at which masks are cut; paper: .1; null: as on the other images
 

@@ -98,6 +98,8 @@ def _finite(logits: Tensor) -> Tensor:
 def resized(pixels: Tensor, scale: float) -> Tensor:
     """(1, 3, H, W) uint8 pixels at another scale, anti-aliased bilinear, at least one pixel by one."""
     size = [max(_LEAST_SIDE, math.floor(side * scale + 0.5)) for side in pixels.shape[-2:]]
+    if size == [1, 1]:  # of separate planes PyTorch makes no single pixel
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
     if pixels.device.type == "cpu":
         return F.interpolate(pixels, size, mode="bilinear", antialias=True)
     return _resized_float(pixels, size)

@@ -137,7 +137,7 @@ def test_aliases_and_merge_keys_of_sound_files_are_read(tmp_path):
         ("propose: {scales: []}", "propose.scales: expected a list of at least one"),
         ("propose: {thresholds: [0.2, 1.0]}", "propose.thresholds: expected between 0 and 1, got 1.0"),
         ("propose: {scales: [99.0]}", "propose.scales: expected from -8 to 8, got 99.0"),
-        ("data: {width: 0}", "data.width: expected 1 or more, got 0"),
+        ("data: {width: 0}", "data.width: expected 16 or more, got 0"),
         ("sampling: {categories: uniformly}", "sampling.categories: expected uniform or annotations"),
         ("sampling: {negative_octaves: [1.0, -2.0]}", "sampling.negative_octaves: expected in ascending order"),
         ("geometry: {stride: 0}", "geometry.stride: expected 1 or more"),

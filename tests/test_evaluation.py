@@ -303,3 +303,9 @@ def test_evaluate_file_prints_both_kinds_without_image_files(case, tmp_path):
     (tmp_path / "boxes.json").write_text(json.dumps(boxes_only))
     result = evaluate_file(tmp_path / "boxes.json", case[0])
     assert "segm" not in result and "no masks" in format_summary(result)
+
+
+def test_bounds_and_numbers_of_images_that_cannot_be_are_refused(case):
+    for settings in ({"images": -3}, {"small": 100.0}, {"large": np.nan}, {"small": -1.0}):
+        with pytest.raises(EvaluationError, match="images is -3|small .* no bounds"):
+            evaluate_file(case[1], case[0], **settings)

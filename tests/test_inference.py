@@ -1,5 +1,6 @@
 """Dense application: the lazy path is the dense path, and the dense path is the network on every crop."""
 
+import copy
 import math
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from deepmask.data import drawing
 from deepmask.geometry import Geometry
 from deepmask.inference import Cells, DeepMaskProposer, DensePass, Paster, best_cells, resized
 from deepmask.model import GRAY, DeepMask, upsample
+from deepmask.weights import WeightsError
 
 GEOMETRY = Geometry(patch=32, canonical=16, stride=4, mask=12, jitter=2.0, negative=6.0)
 OCTAVES = (-1.0, 0.0, 0.5)
@@ -146,6 +148,23 @@ def test_all_tensors_are_made_where_the_network_is(model, image):
     with torch.device("meta"):
         found = propose(image)
     assert found.masks == expected.masks and np.array_equal(found.boxes, expected.boxes)
+
+
+def test_any_image_is_resized_to_one_pixel(model):
+    """Also the planes that a first resizing leaves, as of an image longer than `longest`."""
+    for height, width in [(1, 1), (3, 31), (20, 2)]:
+        planes = torch.full((1, 3, height, width), 77, dtype=torch.uint8)
+        assert resized(planes, 2.0**-8).flatten().tolist() == [77, 77, 77]
+    found = DeepMaskProposer(model, (-8.0,), count=5, precision="fp32", longest=16)(np.zeros((3, 31, 3), np.uint8))
+    assert len(found) == 1
+
+
+def test_weights_that_are_not_finite_are_named(model, image):
+    for part in ("score_head", "mask_head"):
+        damaged = copy.deepcopy(model)
+        next(getattr(damaged, part).parameters()).data.fill_(math.nan)
+        with pytest.raises(WeightsError, match="not finite"):
+            DeepMaskProposer(damaged, OCTAVES, count=5, precision="fp32")(image)
 
 
 def test_small_images_are_not_shrunk(model, image):

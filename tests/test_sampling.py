@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from deepmask.config import SamplingConfig
+from deepmask.config import ConfigError, SamplingConfig
 from deepmask.data.coco import DataError, InstanceDataset
 from deepmask.geometry import Geometry
 from deepmask.sampling import PatchBatches, PatchSampler, Placement, Sample, crop
@@ -148,3 +148,8 @@ def test_no_room_for_negatives_is_an_error(dataset):
     busy = dataset.images_subset([i for i in range(len(dataset)) if len(dataset.annotations(i))])
     with pytest.raises(DataError, match="no negative"):
         PatchSampler(busy, geometry, dataclasses.replace(CONFIG, near_negatives=0.0)).score_sample(1)
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(sampler):
+    with pytest.raises(ConfigError, match="train.batch 8 must be a multiple of twice the number of ranks"):
+        PatchBatches(sampler, 6, 8, rank=0, ranks=3)
