@@ -14,7 +14,7 @@ from deepmask.data import archives
 from deepmask.data.archives import ArchiveError
 
 LIMIT = 200_000  # bytes that the content may have
-CASES = 300, 6_000  # in short and in full
+CASES = 300, 3_000  # in short and in full
 NAMES = [
     "a",
     "A",

@@ -10,7 +10,7 @@ import fuzz_parameters
 import fuzz_text
 import pytest
 
-CASES = 500, 20_000  # of a target that is not slow, in short and in full
+CASES = 500, 10_000  # of a target that is not slow, in short and in full
 SECONDS, MEGABYTES = 20, 4096  # that one file may take
 TARGETS = {**fuzz_text.TARGETS, **fuzz_binary.TARGETS, **fuzz_parameters.TARGETS}
 

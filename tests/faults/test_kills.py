@@ -14,7 +14,7 @@ import work
 SHORT = ("scenes", "train", "propose")  # parts in `make test`
 PARTS = [pytest.param(part, marks=[] if part in SHORT else pytest.mark.full) for part in work.PARTS]
 VICTIMS = ("all of it", "the first process", "any process", "itself")
-KILLS = 2, 6  # of a part, in short and in full
+KILLS = 2, 5  # of a part, in short and in full
 MOMENTS = 60  # `itself`: in which of them at most, see work.py
 PATIENCE = 20  # seconds in which what was killed is gone
 

@@ -126,7 +126,7 @@ def same_as_pycocotools(folder, document, results):
 def test_recall_is_that_of_pycocotools_in_any_world(stress, tmp_path):
     tried = 0
 
-    @settings(max_examples=stress.scale(60, 3000), deadline=None, database=None, derandomize=True)
+    @settings(max_examples=stress.scale(60, 1_000), deadline=None, database=None, derandomize=True)
     @given(world=worlds())
     def holds(world):
         nonlocal tried

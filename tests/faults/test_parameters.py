@@ -41,7 +41,7 @@ def changed(values, place, value):
 def test_whatever_stands_in_whatever_place_is_read_or_refused_by_name(stress):
     tried = 0
 
-    @settings(max_examples=stress.scale(300, 15_000), deadline=None, database=None, derandomize=True)
+    @settings(max_examples=stress.scale(300, 5_000), deadline=None, database=None, derandomize=True)
     @given(place=st.sampled_from(list(places(SOUND))), value=HOSTILE)
     def holds(place, value):
         nonlocal tried
