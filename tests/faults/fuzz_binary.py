@@ -18,16 +18,18 @@ from fuzz import Target
 from PIL import Image
 from torch import nn
 
-from deepmask import files, imagenet, released, weights
+from deepmask import checkpoints, files, imagenet, released, weights
 from deepmask.baseline_config import BaselineError
 from deepmask.baselines import mcg_forest
 from deepmask.baselines.edges import EdgeDetector
 from deepmask.baselines.mcg_forest import Ranking
+from deepmask.checkpoints import CheckpointError
 from deepmask.config import ModelConfig, ProposeConfig
 from deepmask.data import archives, sources
 from deepmask.data.archives import ArchiveError
 from deepmask.data.coco import read_image
 from deepmask.data.coco_records import DataError
+from deepmask.files import FileError
 from deepmask.geometry import Geometry
 from deepmask.model import DeepMask
 from deepmask.weights import WeightsError
@@ -220,9 +222,26 @@ def _arrays() -> list[bytes]:
     ]
 
 
+def _run() -> tuple[nn.Module, list[torch.optim.Optimizer]]:
+    model = nn.Linear(2, 3)
+    return model, [torch.optim.AdamW(model.parameters())]
+
+
+def _checkpoint(path: Path) -> None:
+    model, optimisers = _run()
+    model(torch.ones(1, 2)).sum().backward()
+    optimisers[0].step()
+    checkpoints.save(path, model, optimisers, "run", step=1, rows=[{"loss": 0.5}], totals={"mask": 1.0})
+
+
+def _resume(file: Path) -> None:
+    checkpoints.resume(file, *_run(), "run", step=0, rows=[], totals={})
+
+
 cv2.setNumThreads(1)
 TARGETS = {
-    "array": Target(_arrays, passes(files.read_array, DataError), ".npz"),
+    "array": Target(_arrays, passes(files.read_array, FileError), ".npz"),
+    "checkpoint": Target(lambda: [written(_checkpoint)], passes(_resume, CheckpointError), ".pt"),
     "forest": Target(lambda: [forest()], passes(_detect, BaselineError), ".yml", slow=4),
     "image": Target(images, passes(read_image, DataError)),
     "imagenet weights": Target(_imagenet_weights, _imagenet, ".pth"),
