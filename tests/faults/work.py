@@ -29,7 +29,7 @@ Part = Callable[[Study, Path, int], object]  # study, its params.yaml, ranks
 
 def _scenes(study: Study, params: Path, ranks: int) -> None:
     config = configs.load(params)
-    studies.draw_scenes(study, config.data)
+    _command("scenes", "--study", str(study.root))
     pascal.make(config.pascal, config.data, study)
 
 
