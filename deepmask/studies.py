@@ -71,9 +71,12 @@ def prepare(
 def repro(folder: str | Path, targets: Sequence[str] = ()) -> int:
     """Run `dvc repro` in a study's folder and return its exit status; two at once take turns.
 
-    What a killed one left of `dvc.lock` is mended first.  The stages that are complete are skipped.
+    What a killed one left of `dvc.lock` is mended first.  The stages that are complete are skipped.  Raises ConfigError
+    if the folder is no study.
     """
     folder = Path(folder)
+    if not (folder / "dvc.yaml").is_file():
+        raise ConfigError(f"{folder}: no dvc.yaml; name the folder of a study, or make one with `deepmask study`")
     (folder / BUILD).mkdir(parents=True, exist_ok=True)
     with processes.turn(folder / BUILD / "repro.lock", "reproduces the study in this folder"):
         _mend(folder)

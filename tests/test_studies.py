@@ -73,6 +73,12 @@ def test_half_a_lock_is_mended(tmp_path, part, capfd):
     assert ("left half of it" in capfd.readouterr().err) == (part < 1)
 
 
+def test_a_folder_that_is_no_study_is_not_reproduced(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere: no dvc.yaml"):
+        repro(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_missing_data_folder_is_named(tmp_path):
     with pytest.raises(ConfigError, match="nowhere: no such folder"):
         prepare(tmp_path / "run", data=tmp_path / "nowhere")

@@ -27,7 +27,6 @@ class Target:
     prepare: Callable[[Path], Callable[[Path], None]]  # folder -> what reads one file in it, and lets our errors pass
     suffix: str = ""  # of the file
     slow: int = 1  # how many times longer one takes than a short text; as many times fewer are tried
-    instrumented: tuple[str, ...] = ()  # modules whose branches guide the search, besides deepmask's own
 
 
 def find(name: str) -> Target:
